@@ -1,0 +1,3 @@
+//! The outbox command: relay daemon, demo and operator's tools.
+
+fn main() {}

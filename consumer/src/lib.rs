@@ -1,0 +1,1 @@
+//! Applies each message exactly once: handlers inside the inbox transaction.

@@ -1,0 +1,1 @@
+//! A durable single-node log of Kafka record batches: an ack means fsynced.

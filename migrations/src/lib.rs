@@ -1,0 +1,1 @@
+//! The SQL schema of the outbox, one folder for each store.

@@ -1,0 +1,137 @@
+//! The ports of the consumer: where records come from, and where their effect is made once.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{Headers, TopicPattern};
+
+/// One partition of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+/// A record as the broker holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Where it lies.
+    pub partition: TopicPartition,
+    /// At which offset.
+    pub offset: i64,
+    /// The outbox message's id; `None` for a record that did not come from an outbox.
+    pub id: Option<Uuid>,
+    /// Its key.
+    pub key: Option<Bytes>,
+    /// Its body.
+    pub payload: Bytes,
+    /// Media type, when the record says.
+    pub content_type: Option<String>,
+    /// All other headers.
+    pub headers: Headers,
+    /// When the message was enqueued, or appended.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl Record {
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// What serde_json says; a handler that returns it sends the record to the dead letters.
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_slice(&self.payload)
+    }
+}
+
+/// Where a consumer reads. Committed offsets are kept by the source, for each group.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The partitions of every topic that a pattern covers; more may appear later.
+    async fn partitions(&self, topics: &[TopicPattern])
+    -> Result<Vec<TopicPartition>, SourceError>;
+
+    /// The next offset to read for `group`; the partition's first when it never committed.
+    async fn committed(&self, group: &str, of: &TopicPartition) -> Result<i64, SourceError>;
+
+    /// Records from `offset` on, at most about `max_bytes` (at least one record if there is one);
+    /// empty at the end of the partition. Does not wait.
+    async fn fetch(
+        &self,
+        from: &TopicPartition,
+        offset: i64,
+        max_bytes: usize,
+    ) -> Result<Vec<Record>, SourceError>;
+
+    /// Returns when there may be something new since the last call. Cancel-safe.
+    async fn changed(&self);
+
+    /// Stores the next offsets to read for `group`, durably.
+    async fn commit(&self, group: &str, next: &[(TopicPartition, i64)]) -> Result<(), SourceError>;
+}
+
+/// Why a source could not answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SourceError {
+    /// It cannot be reached now; the same call may pass later.
+    #[error("reach the source: {0}")]
+    Outage(String),
+    /// The offset is no longer there (retention) or not yet: the first one held is given.
+    #[error("read offset {offset}: the partition holds {first} to {end}")]
+    OffsetOutOfRange {
+        /// The offset asked for.
+        offset: i64,
+        /// The first offset held.
+        first: i64,
+        /// The offset behind the last.
+        end: i64,
+    },
+    /// The data is damaged, or the call was wrong.
+    #[error("read the source: {0}")]
+    Permanent(String),
+}
+
+/// The dedup table in the consumer's own database: the inbox row and the business effect commit
+/// in one transaction, so that a message is applied exactly once.
+#[async_trait]
+pub trait Inbox: Send + Sync + 'static {
+    /// The consumer's own transaction.
+    type Tx: Send;
+
+    /// Begins a transaction.
+    async fn begin(&self) -> Result<Self::Tx, InboxError>;
+
+    /// Marks `id` as applied by `consumer`; `false` when it already was, and then nothing is
+    /// written. Waits for a concurrent transaction that accepts the same id.
+    async fn accept(&self, tx: &mut Self::Tx, consumer: &str, id: Uuid)
+    -> Result<bool, InboxError>;
+
+    /// Keeps a record that no handler could apply, with the reason, for an operator.
+    async fn dead_letter(
+        &self,
+        tx: &mut Self::Tx,
+        consumer: &str,
+        record: &Record,
+        attempts: u32,
+        error: &str,
+    ) -> Result<(), InboxError>;
+
+    /// Commits.
+    async fn commit(&self, tx: Self::Tx) -> Result<(), InboxError>;
+}
+
+/// Why the inbox could not answer: its database is away, or refused.
+#[derive(Debug, thiserror::Error)]
+pub enum InboxError {
+    /// Cannot be reached now: back off, burn no attempt.
+    #[error("reach the inbox: {0}")]
+    Outage(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Anything else the database said.
+    #[error("use the inbox: {0}")]
+    Other(#[source] Box<dyn std::error::Error + Send + Sync>),
+}

@@ -1,0 +1,1 @@
+//! The PostgreSQL store: enqueue inside your transaction, read the log, settle under a lease.

@@ -1,0 +1,1 @@
+//! Sends what is pending: one clear loop for each destination.
