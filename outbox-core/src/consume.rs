@@ -111,6 +111,23 @@ pub trait Inbox: Send + Sync + 'static {
     async fn accept(&self, tx: &mut Self::Tx, consumer: &str, id: Uuid)
     -> Result<bool, InboxError>;
 
+    /// [`Inbox::accept`] for each of `ids`, with one answer for each, in their order. Of an id
+    /// that stands there twice only the first can be `true`.
+    ///
+    /// Inboxes that can do it in one round trip should: it is the hot path.
+    async fn accept_many(
+        &self,
+        tx: &mut Self::Tx,
+        consumer: &str,
+        ids: &[Uuid],
+    ) -> Result<Vec<bool>, InboxError> {
+        let mut accepted = Vec::with_capacity(ids.len());
+        for &id in ids {
+            accepted.push(self.accept(tx, consumer, id).await?);
+        }
+        Ok(accepted)
+    }
+
     /// Keeps a record that no handler could apply, with the reason, for an operator.
     async fn dead_letter(
         &self,
@@ -121,8 +138,15 @@ pub trait Inbox: Send + Sync + 'static {
         error: &str,
     ) -> Result<(), InboxError>;
 
-    /// Commits.
+    /// Commits. An `Ok` means that everything written in `tx` is there for good.
     async fn commit(&self, tx: Self::Tx) -> Result<(), InboxError>;
+
+    /// Whether an error that a handler got while using `Tx` means that the database is away: then
+    /// the record is not to blame and no attempt is burnt.
+    fn is_outage(&self, error: &(dyn std::error::Error + 'static)) -> bool {
+        let _ = error;
+        false
+    }
 }
 
 /// Why the inbox could not answer: its database is away, or refused.
