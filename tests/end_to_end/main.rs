@@ -1,0 +1,1 @@
+//! From the enqueueing transaction to the applied effect.

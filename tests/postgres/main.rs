@@ -1,0 +1,3 @@
+//! What only PostgreSQL can do, and every trap that it sets.
+
+mod servers;
