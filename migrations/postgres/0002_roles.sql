@@ -18,6 +18,20 @@ exception
 end
 $$;
 
+-- Gives a SECURITY DEFINER function to outbox_owner, so that it can do no more than that role. Left to
+-- whoever migrates when that role is missing or may not be acted for.
+create function {schema}.own(call text) returns void
+language plpgsql as $$
+begin
+    if exists (select from pg_roles where rolname = 'outbox_owner') then
+        execute format('alter function {schema_in_text}.%s owner to outbox_owner', call);
+    end if;
+exception
+    when insufficient_privilege then
+        raise notice 'function % stays with %', call, current_user;
+end
+$$;
+
 -- Runs a grant unless its role is missing.
 create function {schema}.grant_if(role text, what text) returns void
 language plpgsql as $$

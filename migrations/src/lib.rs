@@ -11,6 +11,7 @@ use sqlx::{SqlSafeStr, SqlStr};
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("../postgres/0001_tables.sql")),
     (2, "roles", include_str!("../postgres/0002_roles.sql")),
+    (3, "enqueue", include_str!("../postgres/0003_enqueue.sql")),
 ];
 
 /// The PostgreSQL schema version that this program is written for.
