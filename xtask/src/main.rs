@@ -1,3 +1,38 @@
-//! The project's own tasks: cargo xtask test, cargo xtask bench.
+//! The project's own tasks.
+//!
+//! - `cargo xtask test [SUITE]`: everything that must hold, with its own set-up;
+//! - `cargo xtask bench NAME [--json]`: one benchmark, in release mode.
 
-fn main() {}
+mod bench;
+mod cargo;
+mod setup;
+mod test;
+mod totals;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask test [SUITE]          format, lints, docs and all tests; or one suite's tests
+       cargo xtask bench NAME [--json]   drain, latency, write-cost, held-xmin, idle or flights";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let ended = match words[..] {
+        ["test"] => test::everything(),
+        ["test", suite] if !suite.starts_with('-') => test::suite(suite),
+        ["bench", name, ref rest @ ..] if !name.starts_with('-') => bench::run(name, rest),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the tests need from the machine besides Rust, git and a C compiler.
+//!
+//! PostgreSQL is not in this list: the tests' own `with_postgres` finds or installs it. The rest
+//! is installed from the distribution's packages on Debian or Ubuntu as root, and named in one
+//! clear sentence anywhere else.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::Result;
+
+/// A program or module that some test uses.
+#[derive(Clone, Copy, Debug)]
+struct Need {
+    /// What it is for.
+    used_by: &'static str,
+    /// A command that succeeds when it is there.
+    probe: &'static [&'static str],
+    /// Debian's packages that bring it.
+    packages: &'static [&'static str],
+}
+
+const NEEDS: [Need; 4] = [
+    Need {
+        used_by: "the build of SQLite and of the TLS library",
+        probe: &["cc", "--version"],
+        packages: &["gcc", "libc6-dev"],
+    },
+    Need {
+        used_by: "the tests behind PgBouncer",
+        probe: &["pgbouncer", "--version"],
+        packages: &["pgbouncer"],
+    },
+    Need {
+        used_by: "the Python example",
+        probe: &["python3", "-c", "import venv, ensurepip"],
+        packages: &["python3", "python3-venv"],
+    },
+    Need {
+        used_by: "the Node example",
+        probe: &["npm", "--version"],
+        packages: &["nodejs", "npm"],
+    },
+];
+
+/// Installs what is missing, or says what to install.
+///
+/// # Errors
+/// When something is missing and cannot be installed: in one sentence, all of it.
+pub fn provide() -> Result<()> {
+    let missing: Vec<Need> = NEEDS.into_iter().filter(|need| !is_there(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|need| need.packages)
+        .copied()
+        .collect();
+    if can_install() {
+        eprintln!(
+            "xtask: install {} (missing for the tests)",
+            packages.join(" ")
+        );
+        install(&packages);
+    }
+    let missing: Vec<Need> = missing.into_iter().filter(|need| !is_there(need)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<String> = missing
+        .iter()
+        .map(|need| format!("{} (for {})", need.packages.join(" and "), need.used_by))
+        .collect();
+    anyhow::bail!("please install {}, then run this again", what.join(", "))
+}
+
+fn is_there(need: &Need) -> bool {
+    let Some((program, arguments)) = need.probe.split_first() else {
+        return true;
+    };
+    // PgBouncer lies in /usr/sbin, which is not on everybody's path.
+    let path = std::env::var("PATH").unwrap_or_default();
+    Command::new(program)
+        .args(arguments)
+        .env("PATH", format!("{path}:/usr/sbin:/usr/local/sbin"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn can_install() -> bool {
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|out| out.stdout == b"0\n");
+    is_root && Path::new("/usr/bin/apt-get").exists()
+}
+
+/// Quiet unless it fails; whether it worked is seen by probing again.
+fn install(packages: &[&str]) {
+    let apt = |arguments: &[&str]| {
+        let output = Command::new("apt-get")
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null())
+            .output();
+        match output {
+            Ok(output) if output.status.success() => true,
+            Ok(output) => {
+                eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+                false
+            }
+            Err(error) => {
+                eprintln!("xtask: failed to run apt-get: {error}");
+                false
+            }
+        }
+    };
+    let mut arguments = vec!["install", "-y", "-q", "--no-install-recommends"];
+    arguments.extend(packages);
+    // Fresh images have no package lists, and old lists name packages that are gone.
+    if !apt(&arguments) && apt(&["update", "-q"]) {
+        apt(&arguments);
+    }
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask test`: everything that must hold.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::cargo::{Ran, build_tests, cargo, program, root, run_tests, step};
+use crate::setup;
+use crate::totals::Totals;
+
+/// Program of the tests package that runs a command with a PostgreSQL server at hand.
+const WITH_POSTGRES: &str = "with_postgres";
+/// Its exit status when that server cannot be had.
+const UNAVAILABLE: i32 = 69;
+/// Test binaries that run once more on the newest PostgreSQL.
+const ON_NEWEST: [&str; 2] = ["store", "postgres"];
+
+/// Format, lints, docs, all tests, and the store's tests again on the newest PostgreSQL.
+///
+/// # Errors
+/// When a step could not be started; `false` when one failed.
+pub fn everything() -> Result<bool> {
+    setup::provide()?;
+    let mut passed = step("format", &mut cargo(["fmt", "--all", "--check"]))?;
+    passed &= step(
+        "lints",
+        &mut cargo([
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]),
+    )?;
+    let mut docs = cargo([
+        "doc",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ]);
+    passed &= step("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
+    let Some(with_postgres) = build_tests(WITH_POSTGRES)? else {
+        return report(Totals::default(), false);
+    };
+    let all = run_tests(
+        "tests",
+        Command::new(&with_postgres)
+            .arg(program())
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .current_dir(root()),
+    )?;
+    passed &= all.code == Some(0);
+    let mut totals = all.totals;
+    if let Some(newest) = on_newest(&with_postgres)? {
+        passed &= newest.code == Some(0);
+        totals += newest.totals;
+    }
+    report(totals, passed)
+}
+
+/// One suite: a test binary such as `cli`, or a package such as `core`.
+pub fn suite(name: &str) -> Result<bool> {
+    setup::provide()?;
+    let selection = select(name)?;
+    let Some(with_postgres) = build_tests(WITH_POSTGRES)? else {
+        return report(Totals::default(), false);
+    };
+    let ran = run_tests(
+        &format!("tests of {name}"),
+        Command::new(&with_postgres)
+            .arg(program())
+            .args(["test", "--no-fail-fast"])
+            .args(selection)
+            .current_dir(root()),
+    )?;
+    report(ran.totals, ran.code == Some(0))
+}
+
+/// Runs the store's tests on the newest PostgreSQL; `None`, with a clear word, when it cannot be
+/// had here.
+fn on_newest(with_postgres: &Path) -> Result<Option<Ran>> {
+    let known = targets()?.tests;
+    let suites: Vec<&str> = ON_NEWEST
+        .into_iter()
+        .filter(|name| known.contains(*name))
+        .collect();
+    let selection = suites.iter().flat_map(|name| ["--test", name]);
+    let ran = run_tests(
+        "tests of the store on the newest PostgreSQL",
+        Command::new(with_postgres)
+            .args(["--major", "newest"])
+            .arg(program())
+            .args(["test", "--workspace", "--no-fail-fast"])
+            .args(selection)
+            .current_dir(root()),
+    )?;
+    if ran.code == Some(UNAVAILABLE) && ran.totals == Totals::default() {
+        eprintln!(
+            "xtask: NOT TESTED on the newest PostgreSQL: it cannot be had here (see above); the \
+             tests ran on this machine's own version only"
+        );
+        return Ok(None);
+    }
+    Ok(Some(ran))
+}
+
+/// The runner's own summary, last and alone on its line.
+#[allow(
+    clippy::print_stdout,
+    reason = "the summary is what this program is for"
+)]
+fn report(totals: Totals, passed: bool) -> Result<bool> {
+    println!("{totals}");
+    if !passed {
+        eprintln!("xtask: FAILED");
+    }
+    Ok(passed)
+}
+
+/// What cargo can test in this workspace.
+struct Targets {
+    packages: BTreeSet<String>,
+    tests: BTreeSet<String>,
+}
+
+fn select(name: &str) -> Result<Vec<String>> {
+    let targets = targets()?;
+    if targets.tests.contains(name) {
+        return Ok(["--workspace", "--test", name].map(str::to_owned).to_vec());
+    }
+    for package in [name.to_owned(), format!("outbox-{name}")] {
+        if targets.packages.contains(&package) {
+            return Ok(vec!["-p".to_owned(), package]);
+        }
+    }
+    let known: Vec<&str> = targets
+        .tests
+        .iter()
+        .chain(&targets.packages)
+        .map(String::as_str)
+        .collect();
+    bail!(
+        "there is no suite {name:?}; there are: {}",
+        known.join(", ")
+    )
+}
+
+fn targets() -> Result<Targets> {
+    let output = cargo(["metadata", "--no-deps", "--format-version", "1"])
+        .output()
+        .context("failed to run cargo metadata")?;
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("failed to read cargo metadata")?;
+    let mut found = Targets {
+        packages: BTreeSet::new(),
+        tests: BTreeSet::new(),
+    };
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        found
+            .packages
+            .extend(package["name"].as_str().map(str::to_owned));
+        for target in package["targets"].as_array().into_iter().flatten() {
+            if target["kind"][0] == "test" {
+                found
+                    .tests
+                    .extend(target["name"].as_str().map(str::to_owned));
+            }
+        }
+    }
+    Ok(found)
+}
