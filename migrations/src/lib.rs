@@ -12,6 +12,11 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("../postgres/0001_tables.sql")),
     (2, "roles", include_str!("../postgres/0002_roles.sql")),
     (3, "enqueue", include_str!("../postgres/0003_enqueue.sql")),
+    (
+        4,
+        "maintenance",
+        include_str!("../postgres/0004_maintenance.sql"),
+    ),
 ];
 
 /// The PostgreSQL schema version that this program is written for.

@@ -66,7 +66,7 @@ impl TestDb {
 
     /// Its URL for `role`, which must be able to log in; a server of ours asks for no password.
     pub fn url_as(&self, role: &str) -> String {
-        self.roles_url.replace("%7Brole%7D", role)
+        self.roles_url.replace("{role}", role)
     }
 
     /// A superuser's pool, made with the database.

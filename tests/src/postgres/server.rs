@@ -1,13 +1,12 @@
 //! One server, wherever it runs.
 
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::OnceCell;
 
 use super::Binaries;
@@ -153,12 +152,7 @@ impl Server {
     /// URL of `database` for `role`, which needs no password on a server of ours. An empty role
     /// is the superuser.
     pub fn url_as(&self, role: &str, database: &str) -> String {
-        let options = PgConnectOptions::from_str(&self.url).expect("checked when it connected");
-        let options = match role {
-            "" => options.database(database),
-            role => options.database(database).username(role),
-        };
-        options.to_url_lossy().to_string()
+        with_role_and_database(&self.url, role, database)
     }
 
     /// Creates an empty database with a name nobody has, and answers the name.
@@ -279,6 +273,19 @@ fn local_url(port: u16) -> String {
     format!("postgres://postgres@127.0.0.1:{port}/postgres?sslmode=disable")
 }
 
+/// `url` with another role (unless it is empty) and database. Plain text work, so that the result
+/// keeps to what every language's client understands.
+fn with_role_and_database(url: &str, role: &str, database: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let user = if role.is_empty() { user } else { role };
+    let at = if user.is_empty() { "" } else { "@" };
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{scheme}://{user}{at}{host}/{database}{mark}{query}")
+}
+
 /// Installing packages takes a minute; it must not hold up a test's runtime.
 async fn install() -> Result<Binaries> {
     blocking(Binaries::install).await
@@ -344,5 +351,27 @@ async fn wait_for(url: &str) -> Result<()> {
             }
             Err(_) => tokio::time::sleep(READY_POLL).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_keeps_everything_but_role_and_database() {
+        let url = "postgres://me:pass@host:5433/postgres?sslmode=disable";
+        assert_eq!(
+            with_role_and_database(url, "", "other"),
+            "postgres://me:pass@host:5433/other?sslmode=disable"
+        );
+        assert_eq!(
+            with_role_and_database(url, "reader", "other"),
+            "postgres://reader@host:5433/other?sslmode=disable"
+        );
+        assert_eq!(
+            with_role_and_database("postgres://host", "", "other"),
+            "postgres://host/other"
+        );
     }
 }
