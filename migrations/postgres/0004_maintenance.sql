@@ -74,6 +74,34 @@ as $$
     select unnest(r.seqs) from {schema}.request r where r.applied_at is null
 $$;
 
+-- The first seq whose message was created at that time or later, or the next one to come. By halves, for
+-- created_at grows with seq: it is taken beside it, so the two differ by no more than the writers'
+-- concurrency (and by what the server's clock was set back). Callers allow some seconds.
+create function {schema}.seq_at(at timestamptz) returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    lo bigint := 1;
+    hi bigint;
+    middle bigint;
+    found record;
+begin
+    select s.last_value + 1 into hi from {schema}.message_seq s;
+    while lo < hi loop
+        middle := lo + (hi - lo) / 2;
+        select m.seq, m.created_at into found from {schema}.message m
+         where m.seq >= middle and m.seq < hi order by m.seq limit 1;
+        if found.seq is null or found.created_at >= at then
+            hi := middle;
+        else
+            lo := found.seq + 1;
+        end if;
+    end loop;
+    return lo;
+end
+$$;
+
 -- True when this transaction is the one maintainer of the schema.
 create function {schema}.maintain_begin() returns boolean
 language plpgsql volatile
@@ -324,7 +352,7 @@ declare
 begin
     for f in select p.oid::regprocedure from pg_proc p
               where p.pronamespace = {schema_literal}::regnamespace
-                and p.proname in ('partitions', 'retention_floor', 'wanted_seqs', 'may_empty',
+                and p.proname in ('partitions', 'seq_at', 'retention_floor', 'wanted_seqs', 'may_empty',
                     'maintain_begin', 'maintain_attach', 'maintain_empty', 'maintain_drop',
                     'maintain_rotate', 'maintain_sweep', 'default_rows')
     loop
@@ -334,6 +362,7 @@ begin
     end loop;
     perform {schema}.grant_if('outbox_reader', 'execute on function {schema_in_text}.partitions()');
     perform {schema}.grant_if('outbox_reader', 'execute on function {schema_in_text}.default_rows()');
+    perform {schema}.grant_if('outbox_reader', 'execute on function {schema_in_text}.seq_at(timestamptz)');
 end
 $$;
 
