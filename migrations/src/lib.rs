@@ -7,6 +7,10 @@ use sqlx::AssertSqlSafe;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
+mod sqlite;
+
+pub use sqlite::{SQLITE_INBOX, SQLITE_VERSION, Script, sqlite};
+
 /// The PostgreSQL migrations, in order: version, description, text.
 const POSTGRES: &[(i64, &str, &str)] = &[
     (1, "tables", include_str!("../postgres/0001_tables.sql")),

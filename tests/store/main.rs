@@ -1,1 +1,3 @@
 //! The store contract, on SQLite and on PostgreSQL.
+
+mod sqlite;

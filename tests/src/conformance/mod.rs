@@ -122,7 +122,7 @@ macro_rules! store_conformance {
                 a_session_reads_rows_keys_and_markers_when_it_reopens,
                 a_row_is_replaced_by_a_later_one_of_its_seq,
                 an_empty_settlement_writes_nothing,
-                the_low_water_waits_for_the_earliest_exception,
+                the_low_water_waits_for_what_is_still_to_be_sent,
                 a_settlement_of_many_rows_is_written_whole,
             }
             leasing {
@@ -159,7 +159,7 @@ macro_rules! store_conformance {
                 a_request_raises_the_control_version,
                 a_request_brings_the_delivery_row,
                 a_resend_of_a_sent_message_raises_its_redelivery,
-                a_resend_of_a_dead_message_keeps_its_redelivery,
+                a_resend_of_a_dead_message_gives_it_fresh_attempts,
                 a_discard_removes_the_row,
                 an_unblock_keeps_the_row_and_frees_the_key,
                 unknown_ids_are_not_counted,

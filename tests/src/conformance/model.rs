@@ -359,7 +359,11 @@ impl<'a> Walk<'a> {
             .filter(keyed)
             .filter(|r| r.state == DeliveryState::Parked);
         assert_eq!(parked as usize, expected.count());
-        let earliest = self.rows.keys().next().copied().unwrap_or(Seq::MAX);
+        let live = self
+            .rows
+            .values()
+            .filter(|r| r.state != DeliveryState::Dead);
+        let earliest = live.map(|r| r.seq).min().unwrap_or(Seq::MAX);
         assert!(opened.low_water <= earliest.min(self.cursor + 1));
     }
 

@@ -12,7 +12,13 @@ pub async fn status_tells_cursor_backlog_and_exceptions(f: &dyn Fixture) {
         .await
         .expect("enqueue");
     let all = read(&mut *session, 10).await;
-    let before = status(f).await.destinations.remove(0);
+    let before = f
+        .admin()
+        .status()
+        .await
+        .expect("status")
+        .destinations
+        .remove(0);
     assert_eq!((before.cursor, before.pending), (0, 10));
     assert!(
         before

@@ -152,8 +152,8 @@ pub async fn a_resend_of_a_sent_message_raises_its_redelivery(f: &dyn Fixture) {
     assert_eq!(status(f).await.destinations[0].retrying, 0);
 }
 
-/// A dead message never arrived: its number stays, its attempts start again.
-pub async fn a_resend_of_a_dead_message_keeps_its_redelivery(f: &dyn Fixture) {
+/// What is written is what comes back.
+pub async fn a_resend_of_a_dead_message_gives_it_fresh_attempts(f: &dyn Fixture) {
     let (mut session, all) = sent(f, 1).await;
     settle_rows(&mut *session, &all, vec![row(&all[0], DeliveryState::Dead)]).await;
     ask(
