@@ -1,1 +1,56 @@
 //! A durable single-node log of Kafka record batches: an ack means fsynced.
+//!
+//! A tour, in reading order:
+//!
+//! - [`Log`]: the handle. Topics with partitions; [`Log::append`], [`Log::fetch`],
+//!   [`Log::commit`].
+//! - [`batch`]: Kafka's record batches, version 2: what is appended and fetched.
+//! - [`Publication`]: duplicate-proof publish, by intervals of sequence numbers.
+//! - `writer`: the one thread that writes: segments, then one WAL frame, then one sync.
+//! - `wal`: frames, the files they stand in, and how a torn end is told from a corrupt middle.
+//! - `tables`, `partition`, `index`: everything that is durable, in memory.
+//! - `keeper` and `state`: checkpoints and retention.
+//! - `recovery`: what happens when a log is opened.
+//! - [`Storage`]: the port to the disk, so that tests can cut the power.
+//!
+//! It knows nothing of an outbox, and nothing of a network: a server for Kafka's protocol can be
+//! put on top, for appends take, and fetches give, the bytes of that protocol.
+
+pub mod batch;
+pub mod limits;
+
+mod disk;
+mod error;
+mod fetch;
+mod index;
+mod interval;
+mod keeper;
+mod layout;
+mod log;
+mod partition;
+mod publisher;
+mod recovery;
+mod segments;
+mod shared;
+mod state;
+mod storage;
+mod tables;
+mod topic;
+mod wal;
+mod writer;
+
+pub use disk::Disk;
+pub use error::{AppendError, Damage, DiskError, FetchError, OpenError, TopicError};
+pub use fetch::{Fetched, OffsetAtTime};
+pub use interval::IntervalSet;
+pub use log::{Append, Log, LogOptions, Slice};
+pub use publisher::{Publication, Sequence};
+pub use storage::{File, Mode, Storage};
+pub use topic::TopicOptions;
+pub use writer::Appended;
+
+/// Wall time in ms since 1970.
+fn wall_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,309 @@
+//! Reads: one range of one file, checked before it is handed out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::batch::{BatchError, BatchHeader, HEADER_BYTES, Records};
+use crate::error::{Context, Damage, FetchError};
+use crate::limits::{FETCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
+use crate::partition::Place;
+use crate::shared::Shared;
+use crate::storage::File;
+
+/// Whole record batches, as they were appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// The batches, one behind the other; the first may begin before the offset asked for. Empty
+    /// at the end of the partition.
+    pub batches: Bytes,
+    /// First offset that the partition holds.
+    pub first_offset: i64,
+    /// Offset behind the last durable record.
+    pub end_offset: i64,
+}
+
+/// What is asked for.
+struct Wish<'a> {
+    topic: &'a str,
+    partition: u32,
+    offset: i64,
+}
+
+/// A record found by its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OffsetAtTime {
+    /// Its offset.
+    pub offset: i64,
+    /// Its timestamp in ms.
+    pub timestamp: i64,
+}
+
+/// Batches from the one that holds `offset` on, at most `max_bytes` but at least one batch.
+pub(crate) fn fetch(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    offset: i64,
+    max_bytes: usize,
+) -> Result<Fetched, FetchError> {
+    let wish = Wish {
+        topic,
+        partition,
+        offset,
+    };
+    loop {
+        let (place, first_offset, end_offset) = wish.locate(shared)?;
+        let Some(place) = place else {
+            return Ok(Fetched {
+                batches: Bytes::new(),
+                first_offset,
+                end_offset,
+            });
+        };
+        let file = match place.open(&*shared.storage) {
+            Ok(file) => file,
+            // Retention took it since: look again, for the partition's start has moved.
+            Err(_) if wish.moved(shared, first_offset) => continue,
+            Err(e) => return Err(crate::error::DiskError::new("open", &place.path(), e).into()),
+        };
+        let batches = wish.read(shared, &place, &*file, max_bytes.min(FETCH_BYTES_MAX))?;
+        return Ok(Fetched {
+            batches,
+            first_offset,
+            end_offset,
+        });
+    }
+}
+
+impl Wish<'_> {
+    fn locate(&self, shared: &Shared) -> Result<(Option<Place>, i64, i64), FetchError> {
+        let tables = shared.tables();
+        let p = tables
+            .partition(self.topic, self.partition)
+            .ok_or_else(|| FetchError::Unknown {
+                topic: self.topic.into(),
+                partition: self.partition,
+            })?;
+        if self.offset == p.end {
+            return Ok((None, p.start, p.end));
+        }
+        if !(p.start..p.end).contains(&self.offset) {
+            return Err(FetchError::OffsetOutOfRange {
+                topic: self.topic.into(),
+                partition: self.partition,
+                offset: self.offset,
+                first: p.start,
+                end: p.end,
+            });
+        }
+        Ok((p.place(self.offset), p.start, p.end))
+    }
+
+    fn moved(&self, shared: &Shared, first_offset: i64) -> bool {
+        let tables = shared.tables();
+        let p = tables.partition(self.topic, self.partition);
+        p.is_none_or(|p| p.start != first_offset)
+    }
+
+    /// Walks from the nearest indexed batch to the one that holds the offset, and takes whole
+    /// batches from there on.
+    fn read(
+        &self,
+        shared: &Shared,
+        place: &Place,
+        file: &dyn File,
+        max_bytes: usize,
+    ) -> Result<Bytes, FetchError> {
+        let start = place.entry(&*shared.storage, file)?;
+        let len = max_bytes + INDEX_INTERVAL_BYTES as usize;
+        let mut walk = Walk::new(place, file, start.position, start.offset, len)?;
+        let mut taken: Option<usize> = None;
+        while let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? {
+            let at = walk.at;
+            if header.next_offset() <= self.offset {
+                walk.skip(&header);
+                continue;
+            }
+            if walk.whole(&header).is_none() {
+                if taken.is_some() {
+                    break;
+                }
+                walk.reload(header.bytes)?;
+                if walk.whole(&header).is_none() {
+                    return Err(self.corrupt(walk.damage("the file ends inside a batch".into())));
+                }
+                continue;
+            }
+            if taken.is_some_and(|from| at + header.bytes - from > max_bytes) {
+                break;
+            }
+            let checked = BatchHeader::verify(&walk.buf[at..]);
+            checked.map_err(|e| self.corrupt(walk.damage(e.to_string())))?;
+            taken.get_or_insert(at);
+            walk.skip(&header);
+        }
+        let from = taken.unwrap_or(walk.at);
+        Ok(Bytes::from(walk.buf).slice(from..walk.at))
+    }
+
+    fn corrupt(&self, damage: Damage) -> FetchError {
+        tracing::error!(%damage, topic = self.topic, partition = self.partition, "damaged segment");
+        FetchError::Corrupt {
+            topic: self.topic.into(),
+            partition: self.partition,
+            offset: self.offset,
+            damage,
+        }
+    }
+}
+
+/// A piece of a segment, and a batch in it.
+struct Walk<'a> {
+    place: &'a Place,
+    file: &'a dyn File,
+    /// Where `buf` starts in the file.
+    start: u64,
+    buf: Vec<u8>,
+    /// The batch, in `buf`.
+    at: usize,
+    /// The base offset it must have.
+    offset: i64,
+}
+
+impl<'a> Walk<'a> {
+    fn new(
+        place: &'a Place,
+        file: &'a dyn File,
+        start: u64,
+        offset: i64,
+        len: usize,
+    ) -> Result<Self, FetchError> {
+        let mut walk = Self {
+            place,
+            file,
+            start,
+            buf: Vec::new(),
+            at: 0,
+            offset,
+        };
+        walk.reload(len)?;
+        Ok(walk)
+    }
+
+    /// Reads `len` bytes from the current batch on, or up to the visible end.
+    fn reload(&mut self, len: usize) -> Result<(), FetchError> {
+        self.start += self.at as u64;
+        self.at = 0;
+        let visible = self.place.state.bytes.saturating_sub(self.start);
+        self.buf.resize(visible.min(len as u64) as usize, 0);
+        let read = self.file.read_at(&mut self.buf, self.start);
+        let read = read.during("read", &self.place.path())?;
+        self.buf.truncate(read);
+        Ok(())
+    }
+
+    /// The head of the current batch; `None` at the end of the piece.
+    fn next(&mut self) -> Result<Option<BatchHeader>, Damage> {
+        if self.start + self.at as u64 >= self.place.state.bytes {
+            return Ok(None);
+        }
+        match BatchHeader::parse(&self.buf[self.at..]) {
+            Ok(h) if h.base_offset == self.offset => Ok(Some(h)),
+            Ok(h) => {
+                let (found, due) = (h.base_offset, self.offset);
+                Err(self.damage(format!(
+                    "a batch with base offset {found} stands where offset {due} is due"
+                )))
+            }
+            Err(BatchError::Short { .. }) if self.at > 0 => Ok(None),
+            Err(e) => Err(self.damage(e.to_string())),
+        }
+    }
+
+    fn whole(&self, header: &BatchHeader) -> Option<&[u8]> {
+        self.buf.get(self.at..self.at + header.bytes)
+    }
+
+    fn skip(&mut self, header: &BatchHeader) {
+        self.at += header.bytes;
+        self.offset = header.next_offset();
+    }
+
+    fn damage(&self, problem: String) -> Damage {
+        Damage {
+            path: self.place.path(),
+            position: self.start + self.at as u64,
+            problem,
+        }
+    }
+}
+
+/// The first record with a timestamp of at least `timestamp`, if there is one.
+pub(crate) fn offset_at_time(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+    timestamp: i64,
+) -> Result<Option<OffsetAtTime>, FetchError> {
+    let (place, first) = {
+        let tables = shared.tables();
+        let p = tables.partition(topic, partition);
+        let p = p.ok_or_else(|| FetchError::Unknown {
+            topic: topic.into(),
+            partition,
+        })?;
+        (p.place_by_time(timestamp), p.start)
+    };
+    let Some(place) = place else {
+        return Ok(None);
+    };
+    let path = place.path();
+    let file = place.open(&*shared.storage).during("open", &path)?;
+    let mut offset = place.entry(&*shared.storage, &*file)?.offset.max(first);
+    while offset < place.state.end {
+        let fetched = fetch(
+            shared,
+            topic,
+            partition,
+            offset,
+            INDEX_INTERVAL_BYTES as usize,
+        )?;
+        let mut rest = &fetched.batches[..];
+        while let Ok(header) = BatchHeader::parse(rest) {
+            if header.max_timestamp >= timestamp {
+                return Ok(Some(within(&header, rest, timestamp)));
+            }
+            offset = header.next_offset();
+            rest = rest.get(header.bytes..).unwrap_or_default();
+        }
+    }
+    Ok(None)
+}
+
+/// The record of a batch; of a compressed one, which the log does not open, the batch.
+fn within(header: &BatchHeader, batch: &[u8], timestamp: i64) -> OffsetAtTime {
+    let records = Records::new(batch).ok();
+    let found = records
+        .and_then(|mut records| records.find_map(|r| r.ok().filter(|r| r.timestamp >= timestamp)));
+    OffsetAtTime {
+        offset: found.as_ref().map_or(header.base_offset, |r| r.offset),
+        timestamp: found.map_or(header.max_timestamp, |r| r.timestamp),
+    }
+}
+
+/// First and end offset of a partition.
+pub(crate) fn offsets(
+    shared: &Shared,
+    topic: &Arc<str>,
+    partition: u32,
+) -> Result<(i64, i64), FetchError> {
+    let tables = shared.tables();
+    let p = tables.partition(topic, partition);
+    p.map(|p| (p.start, p.end)).ok_or(FetchError::Unknown {
+        topic: topic.clone(),
+        partition,
+    })
+}
+
+const _: () = assert!(HEADER_BYTES < INDEX_INTERVAL_BYTES as usize);

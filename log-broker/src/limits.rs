@@ -1,0 +1,77 @@
+//! Every bound of the log, with what it costs to raise it.
+
+/// Sync groups start on this boundary, in bytes, so that a torn write never touches a block that
+/// holds acknowledged data. Each sync group wastes half of it on average.
+pub const WAL_BLOCK_BYTES: u64 = 4 * 1024;
+
+/// Default size of one WAL file. It is zero-filled before use, which takes about 50 ms at
+/// start; a frame never straddles two files.
+pub const WAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Smallest WAL file that may be configured.
+pub const WAL_FILE_BYTES_MIN: u64 = 4 * WAL_BLOCK_BYTES;
+
+/// Default amount of WAL after which a checkpoint is made. More means fewer segment syncs and a
+/// longer recovery (about one second for each GiB).
+pub const CHECKPOINT_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Default amount of WAL at which appends wait for the running checkpoint: the most disk the WAL
+/// takes.
+pub const WAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Most data of one append, in bytes: it goes into one frame, which must fit one WAL file.
+pub const APPEND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Where a sync group stops taking further appends, in bytes.
+pub const GROUP_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// Largest record batch, in bytes. Fetch returns whole batches, so that a reader's buffer must
+/// hold one.
+pub const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Most records of one batch. Bounds what a decoder reserves.
+pub const BATCH_RECORDS_MAX: usize = 1024 * 1024;
+
+/// Most headers of one record that the decoder accepts.
+pub const RECORD_HEADERS_MAX: usize = 4 * 1024;
+
+/// Bytes of appends that may wait for the writer; further callers wait for room.
+pub const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Requests that may wait for the writer; further callers wait for room.
+pub const QUEUE_REQUESTS_MAX: usize = 4 * 1024;
+
+/// Longest topic name, in bytes: Kafka's limit, and it must be a directory name.
+pub const TOPIC_BYTES_MAX: usize = 249;
+
+/// Most partitions of one topic. Each one written to holds a file open.
+pub const PARTITIONS_MAX: u32 = 1_024;
+
+/// Longest consumer-group name, in bytes.
+pub const GROUP_NAME_BYTES_MAX: usize = 255;
+
+/// Longest publisher id, in bytes.
+pub const PUBLISHER_BYTES_MAX: usize = 512;
+
+/// Most redelivered intervals remembered for one publisher; beyond it the lowest are forgotten,
+/// and an unconfirmed resend of those may be stored twice.
+pub const REDELIVERY_INTERVALS_MAX: usize = 65_536;
+
+/// Default size of a segment. Retention removes whole segments.
+pub const SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Smallest segment that may be configured.
+pub const SEGMENT_BYTES_MIN: u64 = 1024;
+
+/// Distance of index entries, in bytes of segment. A fetch reads at most so much in vain; 24
+/// bytes of memory for each.
+pub const INDEX_INTERVAL_BYTES: u64 = 64 * 1024;
+
+/// Most bytes that one fetch returns, but for a single larger batch.
+pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const _: () = assert!(APPEND_BYTES_MAX < WAL_FILE_BYTES as usize);
+const _: () = assert!(APPEND_BYTES_MAX <= GROUP_BYTES_MAX);
+const _: () = assert!(GROUP_BYTES_MAX < WAL_FILE_BYTES as usize);
+const _: () = assert!(BATCH_BYTES_MAX <= APPEND_BYTES_MAX);
+const _: () = assert!(CHECKPOINT_BYTES < WAL_BYTES_MAX);

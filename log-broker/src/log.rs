@@ -1,0 +1,554 @@
+//! The handle of one open log.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::batch::BatchHeader;
+use crate::disk::Disk;
+use crate::error::{AppendError, Context, Damage, FetchError, OpenError, TopicError};
+use crate::fetch::{self, Fetched, OffsetAtTime};
+use crate::keeper::{Keeper, KeeperOptions};
+use crate::layout::Layout;
+use crate::limits;
+use crate::publisher::Publication;
+use crate::recovery::recover;
+use crate::shared::Shared;
+use crate::storage::Storage;
+use crate::topic::{TopicOptions, check_name};
+use crate::wal::{Entry, Wal, WalFiles};
+use crate::writer::{AppendRequest, Appended, Request, Run, Writer};
+
+/// The queue counts bytes in units of this, for a semaphore counts to 2³² at most.
+const PERMIT_BYTES: usize = 1024;
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct LogOptions {
+    /// The log's folder; created when it does not exist.
+    pub dir: PathBuf,
+    /// Size of each WAL file, a multiple of 4 KiB. Default 16 MiB. Of effect only when the log is
+    /// created; it bounds one append.
+    pub wal_file_bytes: u64,
+    /// A checkpoint is made after so much WAL. Default 128 MiB.
+    pub checkpoint_bytes: u64,
+    /// Appends wait for a checkpoint when the WAL is so large. Default 1 GiB.
+    pub wal_bytes_max: u64,
+    /// How often retention is applied, and the longest time between checkpoints while there are
+    /// appends. Default 30 s.
+    pub interval: Duration,
+}
+
+impl LogOptions {
+    /// The defaults, for the log in `dir`.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            dir: dir.into(),
+            wal_file_bytes: limits::WAL_FILE_BYTES,
+            checkpoint_bytes: limits::CHECKPOINT_BYTES,
+            wal_bytes_max: limits::WAL_BYTES_MAX,
+            interval: Duration::from_secs(30),
+        }
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let bad = |option, value, must: String| {
+            Err(OpenError::Option {
+                option,
+                value,
+                must,
+            })
+        };
+        let (min, block) = (limits::WAL_FILE_BYTES_MIN, limits::WAL_BLOCK_BYTES);
+        let size = self.wal_file_bytes;
+        if size < min || !size.is_multiple_of(block) || size > u64::from(u32::MAX) {
+            let must = format!("a multiple of {block}, from {min} to {}", u32::MAX);
+            return bad("wal_file_bytes", size, must);
+        }
+        if self.wal_bytes_max < self.checkpoint_bytes.max(2 * size) {
+            let must = "at least checkpoint_bytes and two WAL files".to_owned();
+            return bad("wal_bytes_max", self.wal_bytes_max, must);
+        }
+        Ok(())
+    }
+}
+
+/// Batches to append. All of it is stored, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// Whole record batches, one behind the other, at most [`limits::APPEND_BYTES_MAX`]. Base
+    /// offsets are stamped into it.
+    pub buffer: Vec<u8>,
+    /// Which parts of the buffer go where; together they are the buffer.
+    pub slices: Vec<Slice>,
+    /// For duplicate-proof publish: who appends, and which of its sequence numbers. With one, an
+    /// append without batches is allowed.
+    pub publication: Option<Publication>,
+}
+
+/// Consecutive bytes of the buffer of an [`Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// Bytes of whole batches, at least one.
+    pub bytes: usize,
+}
+
+/// One open log. Share it with [`Arc`]; dropping the last one closes it.
+///
+/// Everything that reads works on a damaged log and after a disk error too.
+pub struct Log {
+    shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
+    files: Arc<WalFiles>,
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+    /// Bytes that may wait.
+    room: Arc<Semaphore>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    append_bytes_max: usize,
+    lock: Mutex<Option<Box<dyn Send + Sync>>>,
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dir = &self.shared.layout.dir;
+        f.debug_struct("Log")
+            .field("dir", dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Opens the log in a folder of the machine's file system, and creates it if there is none.
+    ///
+    /// Blocks: about 50 ms for a new log, and after a crash about a second for each GiB of WAL.
+    ///
+    /// # Errors
+    /// [`OpenError`]. A log with damaged records opens, read-only: see [`Log::damage`].
+    pub fn open(options: LogOptions) -> Result<Arc<Self>, OpenError> {
+        Self::open_on(Arc::new(Disk), options)
+    }
+
+    /// As [`Log::open`], on any storage.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_on(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Arc<Self>, OpenError> {
+        options.check()?;
+        let layout = Layout { dir: options.dir };
+        let dir = &layout.dir;
+        storage.create_dir(dir).during("create", dir)?;
+        let lock = storage.lock(&layout.lock()).map_err(|e| {
+            if e.kind() == std::io::ErrorKind::WouldBlock {
+                return OpenError::Locked { dir: dir.clone() };
+            }
+            crate::error::DiskError::new("lock", &layout.lock(), e).into()
+        })?;
+        let recovered = recover(&*storage, &layout, options.wal_file_bytes)?;
+        match &recovered.damage {
+            Some(damage) => {
+                tracing::error!(%damage, dir = %dir.display(), "the log is damaged: read-only");
+            }
+            None => tracing::info!(
+                dir = %dir.display(),
+                frames_replayed = recovered.frames,
+                generation = recovered.identity.generation,
+                "the log is open"
+            ),
+        }
+        let keeping = KeeperOptions {
+            checkpoint_bytes: options.checkpoint_bytes,
+            wal_bytes_max: options.wal_bytes_max,
+            interval: options.interval,
+        };
+        let shared = Shared::new(
+            storage,
+            layout,
+            recovered.identity,
+            recovered.tables,
+            recovered.damage,
+        );
+        Self::start(Arc::new(shared), keeping, lock)
+    }
+
+    fn start(
+        shared: Arc<Shared>,
+        keeping: KeeperOptions,
+        lock: Box<dyn Send + Sync>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let (sender, receiver) = mpsc::channel(limits::QUEUE_REQUESTS_MAX);
+        let identity = shared.identity;
+        let files = Arc::new(WalFiles::new(
+            shared.storage.clone(),
+            shared.layout.clone(),
+            identity.wal_file_bytes,
+        ));
+        let position = shared.tables().position;
+        let keeper = Arc::new(Keeper::new(
+            shared.clone(),
+            files.clone(),
+            keeping,
+            sender.downgrade(),
+            position,
+        ));
+        let wal = Wal::new(files.clone(), identity.seed, identity.generation, position);
+        let log = Self {
+            append_bytes_max: wal.body_max().min(limits::APPEND_BYTES_MAX),
+            shared: shared.clone(),
+            keeper: keeper.clone(),
+            files: files.clone(),
+            requests: Mutex::new(None),
+            room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+        };
+        if shared.damage.is_none() {
+            // Every old WAL file is below the new checkpoint.
+            files.release_below(position)?;
+            let writer = Writer {
+                shared,
+                wal,
+                keeper: keeper.clone(),
+                wall_ms: crate::wall_ms,
+                requests: receiver,
+            };
+            log.spawn("log-writer", move || writer.run())?;
+            log.spawn("log-keeper", move || keeper.run())?;
+            log.spawn("log-wal", move || files.run())?;
+            *lock_of(&log.requests) = Some(sender);
+        }
+        Ok(Arc::new(log))
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), OpenError> {
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        let handle = thread.spawn(body);
+        let dir = &self.shared.layout.dir;
+        lock_of(&self.threads).push(handle.during("start a thread for", dir)?);
+        Ok(())
+    }
+
+    /// Appends batches; returns when they are durable and visible.
+    ///
+    /// # Errors
+    /// [`AppendError`]; nothing is stored then, but after [`AppendError::Failed`] that is not
+    /// known until the log is opened again.
+    ///
+    /// # Cancellation
+    /// Once the future has been polled, dropping it leaves it unknown whether the batches are
+    /// stored.
+    pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.shared.check_writable()?;
+        let runs = self.check(&append)?;
+        let permits = append.buffer.len().div_ceil(PERMIT_BYTES).max(1) as u32;
+        let room = self.room.clone().acquire_many_owned(permits);
+        let permit = room.await.map_err(|_| AppendError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Append(AppendRequest {
+            buffer: append.buffer,
+            runs,
+            publication: append.publication,
+            reply,
+            permit,
+        }))
+        .await?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Checks everything that can be checked without the writer.
+    fn check(&self, append: &Append) -> Result<Vec<Run>, AppendError> {
+        let bytes = append.buffer.len();
+        if bytes > self.append_bytes_max {
+            return Err(AppendError::TooLarge {
+                bytes,
+                limit: self.append_bytes_max,
+            });
+        }
+        let mut rest = append.buffer.as_slice();
+        let mut runs = Vec::with_capacity(append.slices.len());
+        for slice in &append.slices {
+            let data = rest.split_at_checked(slice.bytes);
+            let (data, tail) = data.ok_or_else(|| {
+                AppendError::Invalid("the slices are longer than the buffer".to_owned())
+            })?;
+            rest = tail;
+            runs.push(check_slice(slice, data)?);
+        }
+        if !rest.is_empty() || (append.slices.is_empty() && append.publication.is_none()) {
+            let text = format!("{} bytes of the buffer are in no slice", rest.len());
+            return Err(AppendError::Invalid(text));
+        }
+        check_publication(append.publication.as_ref(), &runs)?;
+        Ok(runs)
+    }
+
+    async fn send(&self, request: Request) -> Result<(), AppendError> {
+        let requests = lock_of(&self.requests).clone();
+        let requests = requests.ok_or(AppendError::Closed)?;
+        let sent = requests.send(request).await;
+        sent.map_err(|_| AppendError::Closed)
+    }
+
+    async fn change(&self, entries: Vec<Entry>) -> Result<(), AppendError> {
+        self.shared.check_writable()?;
+        let (reply, answer) = oneshot::channel();
+        self.send(Request::Entries { entries, reply }).await?;
+        answer.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    /// Creates a topic, durably. One that exists stays as it is: its options are answered.
+    ///
+    /// # Errors
+    /// When the name or an option cannot be, or the log does not take it.
+    pub async fn create_topic(
+        &self,
+        name: &str,
+        options: TopicOptions,
+    ) -> Result<TopicOptions, TopicError> {
+        if let Some(existing) = self.topic(name) {
+            return Ok(existing);
+        }
+        check_name(name)?;
+        options.check()?;
+        let entry = Entry::Topic {
+            name: name.into(),
+            options: options.clone(),
+        };
+        self.change(vec![entry]).await?;
+        Ok(self.topic(name).unwrap_or(options))
+    }
+
+    /// Changes how long a topic keeps its records, durably. Its other options stay.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the log does not take it.
+    pub async fn set_retention(
+        &self,
+        name: &str,
+        retention_ms: Option<u64>,
+        retention_bytes: Option<u64>,
+    ) -> Result<(), TopicError> {
+        let existing = self.topic(name).ok_or_else(|| TopicError::Name {
+            name: name.to_owned(),
+            reason: "is not that of a topic".to_owned(),
+        })?;
+        let entry = Entry::Topic {
+            name: name.into(),
+            options: TopicOptions {
+                retention_ms,
+                retention_bytes,
+                ..existing
+            },
+        };
+        Ok(self.change(vec![entry]).await?)
+    }
+
+    /// The options of a topic.
+    pub fn topic(&self, name: &str) -> Option<TopicOptions> {
+        let tables = self.shared.tables();
+        tables.topics.get(name).map(|t| t.options.clone())
+    }
+
+    /// Every topic, by name, with its options.
+    pub fn topics(&self) -> Vec<(Arc<str>, TopicOptions)> {
+        let tables = self.shared.tables();
+        let topics = tables.topics.iter();
+        topics
+            .map(|(n, t)| (n.clone(), t.options.clone()))
+            .collect()
+    }
+
+    /// First offset held and offset behind the last durable record.
+    ///
+    /// # Errors
+    /// When the partition does not exist.
+    pub fn offsets(&self, topic: &str, partition: u32) -> Result<(i64, i64), FetchError> {
+        fetch::offsets(&self.shared, &topic.into(), partition)
+    }
+
+    /// Record batches from the one that holds `offset` on, as they were appended: at most
+    /// `max_bytes`, but at least one batch if there is one. Their checksums have been verified.
+    ///
+    /// Blocks on the disk when the range is not in the page cache.
+    ///
+    /// # Errors
+    /// [`FetchError`]; nothing that is damaged is ever returned.
+    pub fn fetch(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: i64,
+        max_bytes: usize,
+    ) -> Result<Fetched, FetchError> {
+        fetch::fetch(&self.shared, topic, partition, offset, max_bytes)
+    }
+
+    /// The first record that is not older than `timestamp` (ms), if there is one.
+    ///
+    /// # Errors
+    /// As [`Log::fetch`].
+    pub fn offset_at_time(
+        &self,
+        topic: &str,
+        partition: u32,
+        timestamp: i64,
+    ) -> Result<Option<OffsetAtTime>, FetchError> {
+        fetch::offset_at_time(&self.shared, topic, partition, timestamp)
+    }
+
+    /// Stores the next offsets to read for a consumer group, durably and all or none.
+    ///
+    /// # Errors
+    /// When a partition does not exist, the group's name cannot be, or the log does not take it.
+    pub async fn commit(
+        &self,
+        group: &str,
+        next: &[(Arc<str>, u32, i64)],
+    ) -> Result<(), AppendError> {
+        if group.is_empty() || group.len() > limits::GROUP_NAME_BYTES_MAX {
+            let (bytes, limit) = (group.len(), limits::GROUP_NAME_BYTES_MAX);
+            let text = format!("the group's name has {bytes} bytes, it must have 1 to {limit}");
+            return Err(AppendError::Invalid(text));
+        }
+        let group: Arc<str> = group.into();
+        let mut entries = Vec::with_capacity(next.len());
+        for (topic, partition, next_offset) in next {
+            if self.offsets(topic, *partition).is_err() || *next_offset < 0 {
+                return Err(AppendError::Unknown {
+                    topic: topic.clone(),
+                    partition: *partition,
+                });
+            }
+            entries.push(Entry::Commit {
+                group: group.clone(),
+                topic: topic.clone(),
+                partition: *partition,
+                next_offset: *next_offset,
+            });
+        }
+        self.change(entries).await
+    }
+
+    /// The next offset to read for a group, if it ever committed one.
+    pub fn committed(&self, group: &str, topic: &str, partition: u32) -> Option<i64> {
+        let tables = self.shared.tables();
+        let offsets = tables.groups.get(group)?;
+        offsets.get(&(topic.into(), partition)).copied()
+    }
+
+    /// The newest epoch that has appended as `publisher`.
+    pub fn publisher_epoch(&self, publisher: &str) -> Option<i64> {
+        let tables = self.shared.tables();
+        tables.publishers.get(publisher).map(|p| p.epoch())
+    }
+
+    /// Counts sync groups: it changes whenever something new has become visible.
+    pub fn version(&self) -> watch::Receiver<u64> {
+        self.shared.version.subscribe()
+    }
+
+    /// What was found damaged when the log was opened. Then it is read-only.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.shared.damage.as_ref()
+    }
+
+    /// Most bytes of one append.
+    pub fn append_bytes_max(&self) -> usize {
+        // A frame also holds its entries.
+        self.append_bytes_max
+    }
+
+    /// Makes a checkpoint now. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn checkpoint(&self) -> Result<(), AppendError> {
+        self.keeper.checkpoint()
+    }
+
+    /// Applies retention as of `now_ms`; answers how many segments went. Blocks.
+    ///
+    /// # Errors
+    /// As [`Log::append`].
+    pub fn retain(&self, now_ms: i64) -> Result<usize, AppendError> {
+        self.keeper.retain(now_ms)
+    }
+
+    /// Finishes what waits, makes a checkpoint and gives the folder free. Blocks. Reads still
+    /// work; every later append is refused.
+    pub fn close(&self) {
+        drop(lock_of(&self.requests).take());
+        let threads = std::mem::take(&mut *lock_of(&self.threads));
+        // The writer first: it ends when it has served what waits, and may need the others.
+        for (n, thread) in threads.into_iter().enumerate() {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the log panicked");
+            }
+            if n == 0 {
+                if let Err(error) = self.keeper.checkpoint() {
+                    tracing::warn!(%error, "no checkpoint at the end: the WAL will be replayed");
+                }
+                self.keeper.close();
+                self.files.close();
+            }
+        }
+        drop(lock_of(&self.lock).take());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn check_slice(slice: &Slice, data: &[u8]) -> Result<Run, AppendError> {
+    let bad = |source| AppendError::Batch {
+        topic: slice.topic.clone(),
+        partition: slice.partition,
+        source,
+    };
+    let (mut rest, mut records) = (data, 0);
+    loop {
+        let header = BatchHeader::verify(rest).map_err(bad)?;
+        records += i64::from(header.records);
+        rest = &rest[header.bytes..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    Ok(Run {
+        topic: slice.topic.clone(),
+        partition: slice.partition,
+        bytes: slice.bytes,
+        records,
+    })
+}
+
+fn check_publication(publication: Option<&Publication>, runs: &[Run]) -> Result<(), AppendError> {
+    let Some(publication) = publication else {
+        return Ok(());
+    };
+    let records: i64 = runs.iter().map(|r| r.records).sum();
+    let (sequences, id) = (publication.sequences.len(), &publication.publisher);
+    if sequences as i64 != records {
+        let text = format!("{sequences} sequences for {records} records: each must have one");
+        return Err(AppendError::Invalid(text));
+    }
+    if id.is_empty() || id.len() > limits::PUBLISHER_BYTES_MAX {
+        let (bytes, limit) = (id.len(), limits::PUBLISHER_BYTES_MAX);
+        let text = format!("the publisher's id has {bytes} bytes, it must have 1 to {limit}");
+        return Err(AppendError::Invalid(text));
+    }
+    Ok(())
+}
+
+fn lock_of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

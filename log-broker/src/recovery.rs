@@ -1,0 +1,303 @@
+//! What happens when a log is opened: the last checkpoint, then the WAL behind it.
+//!
+//! Everything is looked at before anything is changed. When nothing is damaged, the frames are
+//! written to the segments again, whether or not they are there, and synced, together with a new
+//! checkpoint of the next generation: after a failed sync the page cache may show what the disk
+//! does not hold, so that only what is written and synced anew is known to be durable. When
+//! something is damaged, nothing is cut and no checkpoint is written.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Context, Damage, DiskError, OpenError};
+use crate::index::walk;
+use crate::layout::{Layout, wal_number};
+use crate::partition::{Partition, Segment, SegmentIndex, segment_path};
+use crate::segments::SegmentWriter;
+use crate::shared::{Dirty, Identity};
+use crate::state::State;
+use crate::storage::{Mode, Storage};
+use crate::tables::Tables;
+use crate::wal::{Entry, WalScan};
+
+/// A log that was brought back.
+pub(crate) struct Recovered {
+    pub tables: Tables,
+    pub identity: Identity,
+    /// Set when something durable no longer reads as it was written.
+    pub damage: Option<Damage>,
+    /// Frames that were replayed.
+    pub frames: u64,
+}
+
+/// First offsets that trims in the WAL leave, by partition.
+type Trims = BTreeMap<(Arc<str>, u32), i64>;
+
+/// Brings the log in `layout` back, or creates it.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    layout: &Layout,
+    wal_file_bytes: u64,
+) -> Result<Recovered, OpenError> {
+    let state = match State::load(storage, layout)? {
+        Some(state) => state,
+        None => create(storage, layout, wal_file_bytes)?,
+    };
+    let mut scan = WalScan::new(storage, layout, &state);
+    let trims = survey(&mut scan)?;
+    let mut tables = state.tables(layout);
+    let mut damage = scan.damage()?;
+    let segments = inspect(storage, &mut tables, &trims)?;
+    damage = damage.or(segments);
+    let (dirty, frames) = replay(storage, layout, &state, &mut tables)?;
+    let mut identity = Identity {
+        log_id: state.log_id,
+        seed: state.seed(),
+        generation: state.generation,
+        wal_file_bytes: state.wal_file_bytes,
+    };
+    if damage.is_none() {
+        identity.generation += 1;
+        finish(storage, layout, &mut tables, identity, &dirty)?;
+    }
+    Ok(Recovered {
+        tables,
+        identity,
+        damage,
+        frames,
+    })
+}
+
+fn create(storage: &dyn Storage, layout: &Layout, wal_file_bytes: u64) -> Result<State, OpenError> {
+    for dir in [layout.wal(), layout.topics()] {
+        if !storage.list(&dir).during("list", &dir)?.is_empty() {
+            return Err(OpenError::State {
+                dir: layout.dir.clone(),
+                problem: format!("it has no checkpoint but {} is not empty", dir.display()),
+            });
+        }
+        storage.create_dir(&dir).during("create", &dir)?;
+    }
+    let state = State::fresh(wal_file_bytes);
+    state.save(storage, layout)?;
+    // The folder itself must be found again after a power loss.
+    for dir in layout.dir.ancestors().skip(1) {
+        let here = Path::new(".");
+        let dir = if dir.as_os_str().is_empty() {
+            here
+        } else {
+            dir
+        };
+        match storage.sync_dir(dir) {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => break,
+            other => other.during("sync", dir)?,
+        }
+    }
+    Ok(state)
+}
+
+/// Goes to the end of the WAL once without changing anything.
+fn survey(scan: &mut WalScan<'_>) -> Result<Trims, DiskError> {
+    let mut trims = Trims::new();
+    while let Some(frame) = scan.next()? {
+        for entry in Entry::read_all(frame.meta()).unwrap_or_default() {
+            if let Entry::Trim {
+                topic,
+                partition,
+                start_offset,
+            } = entry
+            {
+                trims.insert((topic, partition), start_offset);
+            }
+        }
+    }
+    Ok(trims)
+}
+
+/// Looks at the segments that the checkpoint knows: they must have the bytes it says. Those that
+/// are appended to are walked through, which builds their index.
+fn inspect(
+    storage: &dyn Storage,
+    tables: &mut Tables,
+    trims: &Trims,
+) -> Result<Option<Damage>, DiskError> {
+    let mut first = None;
+    for (name, topic) in &mut tables.topics {
+        for (number, partition) in topic.partitions.iter_mut().enumerate() {
+            let trimmed = trims.get(&(name.clone(), number as u32)).copied();
+            let damage = inspect_partition(storage, partition, trimmed.unwrap_or(i64::MIN))?;
+            first = first.or(damage);
+        }
+    }
+    Ok(first)
+}
+
+fn inspect_partition(
+    storage: &dyn Storage,
+    partition: &mut Partition,
+    trimmed: i64,
+) -> Result<Option<Damage>, DiskError> {
+    let mut first = None;
+    let count = partition.segments.len();
+    for (n, segment) in partition.segments.iter_mut().enumerate() {
+        // A trim may have removed the file already.
+        if segment.state.end <= trimmed {
+            continue;
+        }
+        let path = segment_path(&partition.dir, segment.state.base);
+        let damage = inspect_segment(storage, &path, segment, n + 1 == count)?;
+        first = first.or(damage);
+    }
+    Ok(first)
+}
+
+fn inspect_segment(
+    storage: &dyn Storage,
+    path: &Path,
+    segment: &mut Segment,
+    appended_to: bool,
+) -> Result<Option<Damage>, DiskError> {
+    let state = &segment.state;
+    let file = match storage.open(path, Mode::Read) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Some(Damage {
+                path: path.to_owned(),
+                position: 0,
+                problem: format!("the file of {} bytes is gone", state.bytes),
+            }));
+        }
+        Err(e) => return Err(DiskError::new("open", path, e)),
+    };
+    let len = file.len().during("measure", path)?;
+    if len < state.bytes {
+        return Ok(Some(Damage {
+            path: path.to_owned(),
+            position: len,
+            problem: format!("it ends here, {} bytes were durable", state.bytes),
+        }));
+    }
+    if !appended_to {
+        return Ok(None);
+    }
+    let walked = walk(&*file, path, state.base, state.bytes)?;
+    let mut damage = walked.damage;
+    if damage.is_none() && walked.end != state.end {
+        damage = Some(Damage {
+            path: path.to_owned(),
+            position: state.bytes,
+            problem: format!("it ends at offset {}, not at {}", walked.end, state.end),
+        });
+    }
+    segment.index = SegmentIndex::Live(walked.index);
+    Ok(damage)
+}
+
+/// Applies every whole frame again.
+fn replay(
+    storage: &dyn Storage,
+    layout: &Layout,
+    state: &State,
+    tables: &mut Tables,
+) -> Result<(Dirty, u64), OpenError> {
+    let (mut dirty, mut frames) = (Dirty::default(), 0);
+    let mut scan = WalScan::new(storage, layout, state);
+    while let Some(frame) = scan.next()? {
+        let bad = |problem: &str| OpenError::State {
+            dir: layout.dir.clone(),
+            problem: format!("the WAL frame at {}: {problem}", frame.header.position),
+        };
+        let entries = Entry::read_all(frame.meta());
+        let entries = entries.ok_or_else(|| bad("written by a newer version"))?;
+        let (mut rest, mut written) = (frame.data(), Vec::new());
+        let mut segments = SegmentWriter::new(storage, tables);
+        for entry in &entries {
+            let Entry::Append {
+                topic,
+                partition,
+                first_offset,
+                data_len,
+            } = entry
+            else {
+                continue;
+            };
+            let data = rest.split_at_checked(*data_len as usize);
+            let (data, tail) = data.ok_or_else(|| bad("its lengths do not agree"))?;
+            rest = tail;
+            written.push(segments.write(topic, *partition, *first_offset, data)?);
+        }
+        dirty.files.extend(segments.touched);
+        dirty.dirs.extend(segments.dirs);
+        let aftermath = tables.apply(
+            layout,
+            &entries,
+            &written,
+            frame.header.wall_ms,
+            frame.header.end(),
+        );
+        dirty.sealed.extend(aftermath.sealed);
+        dirty.unneeded.extend(aftermath.unneeded);
+        frames += 1;
+    }
+    Ok((dirty, frames))
+}
+
+/// Makes the replayed tables the new checkpoint. Only then may a WAL file be used again.
+fn finish(
+    storage: &dyn Storage,
+    layout: &Layout,
+    tables: &mut Tables,
+    identity: Identity,
+    dirty: &Dirty,
+) -> Result<(), OpenError> {
+    for (path, file) in &dirty.files {
+        if !dirty.unneeded.contains(path) {
+            file.sync().during("sync", path)?;
+        }
+    }
+    for dir in &dirty.dirs {
+        for dir in layout.with_parents(dir) {
+            storage.sync_dir(dir).during("sync", dir)?;
+        }
+    }
+    // The WAL goes on in a file that no frame of an earlier start stands in at its own place.
+    let dir = layout.wal();
+    let names = storage.list(&dir).during("list", &dir)?;
+    let unused = names.iter().filter_map(|name| wal_number(name)).max();
+    tables.position = unused.map_or(tables.position, |n| (n + 1) * identity.wal_file_bytes);
+    State::of(
+        tables,
+        identity.log_id,
+        identity.generation,
+        identity.wal_file_bytes,
+    )
+    .save(storage, layout)?;
+    remove_orphans(storage, tables)?;
+    Ok(())
+}
+
+/// Cuts what stands behind the segments' ends, and removes segments that nothing refers to: they
+/// were begun by frames that were never durable, or given up by retention.
+fn remove_orphans(storage: &dyn Storage, tables: &Tables) -> Result<(), DiskError> {
+    let partitions = tables.topics.values().flat_map(|t| &t.partitions);
+    for partition in partitions {
+        let names = storage.list(&partition.dir);
+        for name in names.during("list", &partition.dir)? {
+            let path = partition.dir.join(&name);
+            let base = name.split('.').next().and_then(|n| n.parse::<i64>().ok());
+            let known = |s: &Segment| Some(s.state.base) == base;
+            if !partition.segments.iter().any(known) {
+                storage.remove(&path).during("remove", &path)?;
+            }
+        }
+        if let Some(last) = partition.segments.last() {
+            let path = segment_path(&partition.dir, last.state.base);
+            let file = storage.open(&path, Mode::Write).during("open", &path)?;
+            if file.len().during("measure", &path)? > last.state.bytes {
+                file.set_len(last.state.bytes).during("cut", &path)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,106 @@
+//! What the threads and the handle of one open log share.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::error::{AppendError, Damage, DiskError};
+use crate::layout::Layout;
+use crate::partition::SealedIndex;
+use crate::storage::{File, Storage};
+use crate::tables::{Aftermath, Tables};
+
+/// One open log.
+pub(crate) struct Shared {
+    pub storage: Arc<dyn Storage>,
+    pub layout: Layout,
+    pub identity: Identity,
+    pub tables: RwLock<Tables>,
+    pub dirty: Mutex<Dirty>,
+    /// Counts what became visible, so that readers can wait for more.
+    pub version: watch::Sender<u64>,
+    /// Found when it was opened: nothing is written then.
+    pub damage: Option<Damage>,
+    failed: OnceLock<Arc<str>>,
+}
+
+/// What a checkpoint says about the log itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Identity {
+    pub log_id: Uuid,
+    pub seed: u32,
+    pub generation: u64,
+    pub wal_file_bytes: u64,
+}
+
+/// What the next checkpoint has to sync.
+#[derive(Default)]
+pub(crate) struct Dirty {
+    /// Segments, by path. The very handles that were written through are kept, for only they are
+    /// sure to be told of an error of the write-back.
+    pub files: BTreeMap<PathBuf, Arc<dyn File>>,
+    pub dirs: BTreeSet<PathBuf>,
+    /// Indexes of segments that were closed.
+    pub sealed: Vec<SealedIndex>,
+    /// Files that nothing refers to any more.
+    pub unneeded: Vec<PathBuf>,
+}
+
+impl Shared {
+    pub fn new(
+        storage: Arc<dyn Storage>,
+        layout: Layout,
+        identity: Identity,
+        tables: Tables,
+        damage: Option<Damage>,
+    ) -> Self {
+        Self {
+            storage,
+            layout,
+            identity,
+            tables: RwLock::new(tables),
+            dirty: Mutex::default(),
+            version: watch::Sender::new(0),
+            damage,
+            failed: OnceLock::new(),
+        }
+    }
+
+    /// The tables, to read. Readers hold them for microseconds only, never while they touch a
+    /// file; only the writer thread, the only one that changes them, may.
+    pub fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the tables.
+    pub fn update(&self, change: impl FnOnce(&mut Tables) -> Aftermath) -> Aftermath {
+        change(&mut self.tables.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops the log for good: after this error nothing can be known about what is durable.
+    pub fn fail(&self, error: &DiskError) -> AppendError {
+        let text = self.failed.get_or_init(|| {
+            tracing::error!(%error, "the log stops: nothing is known about what is durable");
+            error.to_string().into()
+        });
+        AppendError::Failed(text.clone())
+    }
+
+    /// Refuses when the log is read-only or stopped.
+    pub fn check_writable(&self) -> Result<(), AppendError> {
+        if let Some(damage) = &self.damage {
+            return Err(AppendError::ReadOnly(damage.clone()));
+        }
+        match self.failed.get() {
+            Some(text) => Err(AppendError::Failed(text.clone())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The write-ahead log: one shared journal, one frame for each sync.
+
+mod entry;
+mod files;
+mod frame;
+mod scan;
+
+use std::io::IoSlice;
+use std::sync::Arc;
+
+pub(crate) use entry::Entry;
+pub(crate) use files::WalFiles;
+pub(crate) use frame::{FRAME_HEADER_BYTES, FrameHeader};
+pub(crate) use scan::WalScan;
+
+use crate::error::{Context, DiskError};
+use crate::limits::WAL_BLOCK_BYTES;
+use crate::storage::File;
+
+/// The end of the WAL, where frames are written. Owned by the writer alone.
+pub(crate) struct Wal {
+    files: Arc<WalFiles>,
+    seed: u32,
+    generation: u64,
+    /// Where the last synced frame ends.
+    position: u64,
+    current: Option<(u64, Arc<dyn File>)>,
+    /// A frame that could not be written whole stood here: it must be unmade before another one
+    /// follows, or recovery could take it for acknowledged.
+    spoiled: Option<u64>,
+}
+
+/// Why a frame was not made durable.
+pub(crate) enum WalError {
+    /// There is no room. The WAL is as before.
+    Full(DiskError),
+    /// Nothing is known about the WAL's end any more.
+    Fatal(DiskError),
+}
+
+impl From<DiskError> for WalError {
+    fn from(error: DiskError) -> Self {
+        if error.is_full() {
+            Self::Full(error)
+        } else {
+            Self::Fatal(error)
+        }
+    }
+}
+
+impl Wal {
+    /// The WAL of one start, from `position`, the beginning of an unused file, on.
+    pub fn new(files: Arc<WalFiles>, seed: u32, generation: u64, position: u64) -> Self {
+        Self {
+            files,
+            seed,
+            generation,
+            position,
+            current: None,
+            spoiled: None,
+        }
+    }
+
+    /// Most bytes of entries and batches that a frame holds.
+    pub fn body_max(&self) -> usize {
+        self.files.file_bytes() as usize - FRAME_HEADER_BYTES
+    }
+
+    /// Where the last synced frame ends.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Writes and syncs one frame: the entries in `meta`, then `data`. The first
+    /// [`FRAME_HEADER_BYTES`] of `meta` are overwritten with the head. Answers where it ends.
+    pub fn commit(
+        &mut self,
+        meta: &mut [u8],
+        data: &[&[u8]],
+        wall_ms: i64,
+    ) -> Result<u64, WalError> {
+        self.unmake_spoiled()?;
+        let header = self.seal(meta, data, wall_ms);
+        let at = header.position;
+        let file = self.file(at / self.files.file_bytes())?;
+        let mut parts = Vec::with_capacity(data.len() + 1);
+        parts.push(IoSlice::new(meta));
+        parts.extend(data.iter().map(|d| IoSlice::new(d)));
+        let path = self.files.path_of(at);
+        if let Err(e) = file.write_at(&parts, at % self.files.file_bytes()) {
+            self.spoiled = Some(at);
+            return Err(DiskError::new("write", &path, e).into());
+        }
+        // A failed sync is never "full", whatever it says: the pages may be marked clean now, and
+        // a second sync would lie.
+        file.sync().during("sync", &path).map_err(WalError::Fatal)?;
+        self.position = header.end();
+        Ok(self.position)
+    }
+
+    /// Fills in the frame's head.
+    fn seal(&self, meta: &mut [u8], data: &[&[u8]], wall_ms: i64) -> FrameHeader {
+        let mut crc = crc32c::crc32c(&meta[FRAME_HEADER_BYTES..]);
+        let mut data_len = 0;
+        for part in data {
+            crc = crc32c::crc32c_append(crc, part);
+            data_len += part.len();
+        }
+        let header = FrameHeader {
+            position: self.place((meta.len() + data_len) as u64),
+            generation: self.generation,
+            durable: self.position,
+            wall_ms,
+            meta_len: (meta.len() - FRAME_HEADER_BYTES) as u32,
+            data_len: data_len as u32,
+            body_crc: crc,
+        };
+        header.write(meta, self.seed);
+        header
+    }
+
+    /// Where a frame of `bytes` stands: behind the last one, or in the next file.
+    fn place(&self, bytes: u64) -> u64 {
+        let size = self.files.file_bytes();
+        if self.position % size + bytes > size {
+            self.position.next_multiple_of(size)
+        } else {
+            self.position
+        }
+    }
+
+    fn file(&mut self, number: u64) -> Result<Arc<dyn File>, DiskError> {
+        if let Some((current, file)) = &self.current
+            && *current == number
+        {
+            return Ok(file.clone());
+        }
+        let file = self.files.take(number)?;
+        self.current = Some((number, file.clone()));
+        Ok(file)
+    }
+
+    fn unmake_spoiled(&mut self) -> Result<(), WalError> {
+        let Some(at) = self.spoiled else {
+            return Ok(());
+        };
+        let size = self.files.file_bytes();
+        let (file, path) = (self.file(at / size)?, self.files.path_of(at));
+        let zeros = [0; WAL_BLOCK_BYTES as usize];
+        file.write_at(&[IoSlice::new(&zeros)], at % size)
+            .during("write", &path)?;
+        file.sync().during("sync", &path).map_err(WalError::Fatal)?;
+        self.spoiled = None;
+        Ok(())
+    }
+}
