@@ -111,12 +111,15 @@ create table {schema}.relay (
 ) with (fillfactor = 50);
 
 -- Who leads a destination. epoch grows with every claim and never otherwise; every write of a
--- settle reads this row FOR SHARE and is guarded by the epoch.
+-- settle reads this row FOR SHARE and is guarded by the epoch and by route_version. Whoever changes
+-- routes raises route_version FIRST, then reads the last seq, then writes the routes, in one
+-- transaction: the row lock keeps cursors from passing the new boundary under the old routes.
 create table {schema}.lease (
-    destination text   collate "C" not null constraint lease_pkey primary key
-                references {schema}.destination (name) on delete cascade,
-    owner       text   collate "C",
-    epoch       bigint not null default 0
+    destination   text   collate "C" not null constraint lease_pkey primary key
+                  references {schema}.destination (name) on delete cascade,
+    owner         text   collate "C",
+    epoch         bigint not null default 0,
+    route_version bigint not null default 0
 ) with (fillfactor = 50);
 
 -- Cursors. Insert-only: one updated row gets slower with every settle while a snapshot is held. Two
@@ -246,14 +249,14 @@ create unlogged table {schema}.session (
 ) with (fillfactor = 50);
 
 -- The consumer's side: what was applied, and what could not be.
-create table {schema}.inbox (
+create table if not exists {schema}.inbox (
     consumer    text        collate "C" not null,
     message_id  uuid        not null,
     accepted_at timestamptz not null default clock_timestamp(),
     constraint inbox_pkey primary key (consumer, message_id)
 );
 
-create table {schema}.inbox_dead (
+create table if not exists {schema}.inbox_dead (
     id           bigint      not null generated always as identity constraint inbox_dead_pkey primary key,
     consumer     text        collate "C" not null,
     message_id   uuid,

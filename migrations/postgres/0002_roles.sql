@@ -88,7 +88,7 @@ begin
     perform {schema}.grant_if('outbox_relay', 'insert on {schema_in_text}.progress_0');
     perform {schema}.grant_if('outbox_relay', 'insert on {schema_in_text}.progress_1');
     -- FOR SHARE needs UPDATE.
-    perform {schema}.grant_if('outbox_relay', 'update on {schema_in_text}.lease');
+    perform {schema}.grant_if('outbox_relay', 'insert, update on {schema_in_text}.lease');
     foreach t in array array['relay', 'gap', 'delivery', 'parked_key', 'unrouted', 'session']
     loop
         perform {schema}.grant_if('outbox_relay',

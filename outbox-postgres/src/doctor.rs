@@ -2,7 +2,7 @@
 //!
 //! Each check has a stable name, answers at least one finding (an `Ok` too, so that one sees what was
 //! looked at), and where all is not well a cure that can be pasted. `docs/operations.md` lists
-//! them; a test holds the list and the checks together.
+//! them; a test holds that list and the checks together.
 //!
 //! Some views hide other users' sessions from a login without `pg_read_all_stats`: then a check
 //! may see less, never more.
@@ -14,30 +14,6 @@ mod server;
 use outbox_core::{Finding, Severity, StoreError};
 
 use crate::admin::{Desk, version};
-
-/// The names of all checks, in the order in which they run.
-pub const CHECKS: [&str; 20] = [
-    "schema",
-    "server_version",
-    "recovery",
-    "durability",
-    "autovacuum",
-    "clock_skew",
-    "roles",
-    "row_security",
-    "relay_settings",
-    "function_rights",
-    "sequence",
-    "partitions_detaching",
-    "partitions_ahead",
-    "default_partition",
-    "xmin_held",
-    "dead_tuples",
-    "gaps_stuck",
-    "keys_blocked",
-    "unrouted",
-    "progress",
-];
 
 /// Runs every check. Without a usable schema only those of the server run.
 pub(crate) async fn doctor(desk: &Desk<'_>) -> Result<Vec<Finding>, StoreError> {

@@ -285,7 +285,7 @@ fn code(error: &sqlx::Error) -> Option<String> {
 fn away(error: &sqlx::Error) -> bool {
     use sqlx::Error;
     match error {
-        Error::Io(_) | Error::Tls(_) | Error::Protocol(_) => true,
+        Error::Io(_) | Error::Tls(_) => true,
         Error::PoolTimedOut | Error::PoolClosed | Error::WorkerCrashed => true,
         error => code(error).is_some_and(|code| {
             ["08", "53"].iter().any(|class| code.starts_with(class))

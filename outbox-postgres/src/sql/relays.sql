@@ -1,0 +1,2 @@
+-- Caller: PostgresStore::beat. Locks: none. Index: none, a handful of rows.
+select instance, beat from {schema}.relay order by instance
