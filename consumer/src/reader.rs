@@ -372,7 +372,10 @@ impl Link {
     async fn fetch(&self, of: &TopicPartition, offset: i64) -> Result<Fetched, SourceError> {
         let (first, end) = match self.source.fetch(of, offset, limits::FETCH_BYTES).await {
             Ok(records) => return Ok(Fetched::Records(records)),
-            Err(SourceError::OffsetOutOfRange { first, end, .. }) => (first, end),
+            // A source that refuses the offset it proposes is to be backed off from.
+            Err(SourceError::OffsetOutOfRange { first, end, .. }) if first != offset => {
+                (first, end)
+            }
             Err(error) => return Err(error),
         };
         // Before the first: retention was faster than this consumer. Behind the end: the log was
