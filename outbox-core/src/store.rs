@@ -122,6 +122,13 @@ pub trait Session: Send {
     /// What operators asked for and no leader has applied, oldest first, at most 1,000 messages.
     async fn requests(&mut self) -> Result<Vec<Request>, StoreError>;
 
+    /// A seq below which no gap is open, as of the last page; asked only while some are. The
+    /// default, where the session opened, is always right, but it keeps a broker that remembers
+    /// seqs from forgetting any while a gap is open: a store with gaps answers the lowest one.
+    fn gap_floor(&self) -> Seq {
+        self.opened().low_water
+    }
+
     /// Writes what became of messages, in one transaction, under the epoch: either all of it or,
     /// when the lease was lost, none of it.
     async fn settle(&mut self, settlement: &Settlement) -> Result<(), StoreError>;

@@ -1,0 +1,4 @@
+//! The relay as a whole, on a store and a broker in memory and on paused time.
+
+mod delivery;
+mod support;
