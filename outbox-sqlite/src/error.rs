@@ -22,12 +22,10 @@ mod code {
 /// The contract's error for `source`, met while trying to `context` ("read a page").
 pub(crate) fn failed(context: &str, source: sqlx::Error) -> StoreError {
     match &source {
-        sqlx::Error::Database(e) if e.message().starts_with("no such table: outbox_") => {
-            StoreError::Schema {
-                problem: format!("{} in this file", e.message()),
-                cure: MIGRATE.to_owned(),
-            }
-        }
+        sqlx::Error::Database(e) if is_missing_table(e.message()) => StoreError::Schema {
+            problem: format!("{} in this file", e.message()),
+            cure: MIGRATE.to_owned(),
+        },
         sqlx::Error::Database(_) => match primary_code(&source) {
             Some(code::READ_ONLY) => StoreError::Refused {
                 problem: format!("the file cannot be written: {source}"),
@@ -51,6 +49,12 @@ pub(crate) fn failed(context: &str, source: sqlx::Error) -> StoreError {
 /// Whether SQLite says that another connection has, or took, the write lock.
 pub(crate) fn is_busy(error: &sqlx::Error) -> bool {
     matches!(primary_code(error), Some(code::BUSY | code::LOCKED))
+}
+
+/// `sqlite_sequence` is made with the first AUTOINCREMENT table, ours or a service's.
+fn is_missing_table(message: &str) -> bool {
+    let missing = message.strip_prefix("no such table: ");
+    missing.is_some_and(|table| table.starts_with("outbox_") || table == "sqlite_sequence")
 }
 
 fn is_outage(code: i32) -> bool {

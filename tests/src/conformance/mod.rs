@@ -254,3 +254,37 @@ macro_rules! conformance_cases {
         })*
     };
 }
+
+#[cfg(test)]
+mod tests {
+    /// A case that no list names would never run.
+    #[test]
+    fn every_case_is_in_a_list() {
+        let lists = include_str!("mod.rs");
+        let files = [
+            include_str!("reading.rs"),
+            include_str!("routing.rs"),
+            include_str!("settling.rs"),
+            include_str!("leasing.rs"),
+            include_str!("waiting.rs"),
+            include_str!("parking.rs"),
+            include_str!("requesting.rs"),
+            include_str!("operating.rs"),
+            include_str!("importing.rs"),
+            include_str!("copying.rs"),
+            include_str!("retaining.rs"),
+            include_str!("refusing.rs"),
+            include_str!("late.rs"),
+            include_str!("model.rs"),
+        ];
+        for file in files {
+            let cases = file.split("pub async fn ").skip(1);
+            for case in cases
+                .filter_map(|text| text.split_once('('))
+                .map(|(name, _)| name)
+            {
+                assert!(lists.contains(&format!(" {case},")), "{case} is in no list");
+            }
+        }
+    }
+}

@@ -63,13 +63,16 @@ struct Known {
     covered: bool,
 }
 
+/// A transaction left open, and what it will have committed.
+type Left = (Box<dyn Open>, Vec<(Uuid, Known)>);
+
 struct Walk<'a> {
     fixture: &'a dyn Fixture,
     session: Box<dyn Session>,
     rng: StdRng,
     leaders: usize,
     enqueued: usize,
-    open: Vec<(Box<dyn Open>, Vec<(Uuid, Known)>)>,
+    open: Vec<Left>,
     committed: HashMap<Uuid, Known>,
     seqs: BTreeMap<Seq, Uuid>,
     /// Settled as sent.

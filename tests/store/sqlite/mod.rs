@@ -12,6 +12,11 @@ use sqlx::{Sqlite, Transaction};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+mod copies;
+mod files;
+mod log_size;
+mod processes;
+mod transactions;
 
 /// A store in a folder of its own.
 pub struct SqliteFixture {
