@@ -111,9 +111,7 @@ create table {schema}.relay (
 ) with (fillfactor = 50);
 
 -- Who leads a destination. epoch grows with every claim and never otherwise; every write of a
--- settle reads this row FOR SHARE and is guarded by the epoch and by route_version. Whoever changes
--- routes raises route_version FIRST, then reads the last seq, then writes the routes, in one
--- transaction: the row lock keeps cursors from passing the new boundary under the old routes.
+-- settle reads this row FOR SHARE and is guarded by the epoch and by route_version.
 create table {schema}.lease (
     destination   text   collate "C" not null constraint lease_pkey primary key
                   references {schema}.destination (name) on delete cascade,
@@ -121,6 +119,23 @@ create table {schema}.lease (
     epoch         bigint not null default 0,
     route_version bigint not null default 0
 ) with (fillfactor = 50);
+
+-- A change of routes voids what sessions have read ahead under the old ones: their next settle finds
+-- another route_version, changes nothing, and they open again at the cursor. Whoever changes routes
+-- locks the lease row first, then reads the last seq, then writes the routes, in one transaction: the
+-- lock keeps the cursor from passing that seq under the old routes.
+create function {schema}.route_changed() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update {schema}.lease set route_version = route_version + 1
+     where destination = coalesce(new.destination, old.destination);
+    return null;
+end
+$$;
+create trigger route_changed after insert or update or delete on {schema}.route
+    for each row execute function {schema}.route_changed();
 
 -- Cursors. Insert-only: one updated row gets slower with every settle while a snapshot is held. Two
 -- tables take turns; house-keeping copies what is newest out of the idle one and truncates it.

@@ -6,7 +6,7 @@ use outbox_core::{Beat, Board, Lease, LeaseRow, StoreError, limits};
 use sqlx::{PgConnection, Row};
 
 use crate::error::OrStoreError;
-use crate::sql::{BEAT, CLAIM, LEASES, RELAYS, RELEASE, Statements};
+use crate::sql::{BEAT, CLAIM, LEASES, LEAVE, RELAYS, RELEASE, Statements};
 
 /// Beats for `instance` and reads everybody's beats and leases.
 pub(crate) async fn beat(
@@ -82,6 +82,20 @@ pub(crate) async fn release(
         .execute(connection)
         .await
         .or_store("release the lease")?;
+    Ok(())
+}
+
+/// Takes a relay off the board.
+pub(crate) async fn leave(
+    connection: &mut PgConnection,
+    statements: &Statements,
+    instance: &str,
+) -> Result<(), StoreError> {
+    sqlx::query(statements.get(LEAVE))
+        .bind(instance)
+        .execute(connection)
+        .await
+        .or_store("leave")?;
     Ok(())
 }
 

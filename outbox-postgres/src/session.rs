@@ -198,6 +198,10 @@ impl Session for PostgresSession {
         Ok(requests)
     }
 
+    fn gap_floor(&self) -> Seq {
+        self.gaps.lowest().unwrap_or(self.position + 1)
+    }
+
     async fn settle(&mut self, settlement: &Settlement) -> Result<(), StoreError> {
         self.enter().await?;
         settle::settle(self, settlement).await?;

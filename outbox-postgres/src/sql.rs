@@ -31,6 +31,7 @@ statements! {
     LEASES = "leases";
     CLAIM = "claim";
     RELEASE = "release";
+    LEAVE = "leave";
     OPEN_LEASE = "open_lease";
     OPEN_SESSION = "open_session";
     OPEN_GAPS = "open_gaps";

@@ -255,6 +255,12 @@ impl Store for PostgresStore {
         heart.put_back().await
     }
 
+    async fn leave(&self, instance: &str) -> Result<(), StoreError> {
+        let mut heart = Heart::take(self).await?;
+        lease::leave(heart.connection(), self.statements(), instance).await?;
+        heart.put_back().await
+    }
+
     async fn open(&self, lease: &Lease) -> Result<Box<dyn Session>, StoreError> {
         Ok(Box::new(PostgresSession::open(self, lease).await?))
     }
@@ -275,7 +281,14 @@ struct Heart<'a> {
 impl<'a> Heart<'a> {
     async fn take(store: &'a PostgresStore) -> Result<Self, StoreError> {
         let mut slot = store.inner.heart.lock().await;
-        let mut connection = match slot.take() {
+        let mut idle = slot.take();
+        if let Some(connection) = &mut idle
+            && connection.ping().await.is_err()
+        {
+            // One that broke while it lay idle is no outage yet.
+            idle = None;
+        }
+        let mut connection = match idle {
             Some(connection) => connection,
             None => store.open_connection().await?,
         };
