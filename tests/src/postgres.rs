@@ -8,6 +8,7 @@
 //! - `binaries`: where the machine's own `initdb` and `postgres` are found, or come from.
 //! - `process`: a server as a child process, gone when its owner is gone, however it went.
 //! - `docker`: a server as a container.
+//! - [`PgBouncer`]: a pooler in transaction mode in front of a server.
 //! - [`embedded`]: the binaries of another major version, from npm.
 //!
 //! Where a server comes from, first match wins:
@@ -22,9 +23,11 @@ mod binaries;
 mod database;
 mod docker;
 pub mod embedded;
+mod pgbouncer;
 mod process;
 mod server;
 
 pub use binaries::{BIN_VARIABLE, Binaries};
 pub use database::TestDb;
+pub use pgbouncer::PgBouncer;
 pub use server::{Server, ServerOptions, URL_VARIABLE};

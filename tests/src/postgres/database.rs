@@ -3,6 +3,7 @@
 use anyhow::Result;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection};
+use tokio::sync::Mutex;
 
 use super::Server;
 
@@ -17,6 +18,8 @@ pub struct TestDb {
     admin_url: String,
     roles_url: String,
     pool: PgPool,
+    /// Login roles made for this database; they belong to the cluster.
+    logins: Mutex<Vec<String>>,
 }
 
 impl TestDb {
@@ -51,6 +54,7 @@ impl TestDb {
             admin_url,
             roles_url,
             pool,
+            logins: Mutex::new(Vec::new()),
         })
     }
 
@@ -69,6 +73,20 @@ impl TestDb {
         self.roles_url.replace("{role}", role)
     }
 
+    /// Creates a login role, a member of `groups` (comma-separated, or empty), and answers its URL
+    /// of this database. It is dropped with the database.
+    pub async fn login(&self, groups: &str) -> Result<String> {
+        let mut logins = self.logins.lock().await;
+        let name = format!("{}_login_{}", self.name, logins.len());
+        let member = if groups.is_empty() { String::new() } else { format!("in role {groups}") };
+        sqlx::query(AssertSqlSafe(format!("create role {name} login {member}")))
+            .execute(&self.pool)
+            .await?;
+        let url = self.url_as(&name);
+        logins.push(name);
+        Ok(url)
+    }
+
     /// A superuser's pool, made with the database.
     pub fn pool(&self) -> &PgPool {
         &self.pool
@@ -80,14 +98,15 @@ impl Drop for TestDb {
     /// leaves an empty-handed database behind on a server that goes anyway.
     fn drop(&mut self) {
         let (url, name) = (self.admin_url.clone(), self.name.clone());
-        let dropped = std::thread::spawn(move || drop_database(&url, &name));
+        let logins = std::mem::take(self.logins.get_mut());
+        let dropped = std::thread::spawn(move || drop_database(&url, &name, &logins));
         if let Ok(Err(error)) = dropped.join() {
             tracing::warn!(%error, database = self.name, "a test's database stays");
         }
     }
 }
 
-fn drop_database(url: &str, name: &str) -> Result<()> {
+fn drop_database(url: &str, name: &str, logins: &[String]) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -99,6 +118,11 @@ fn drop_database(url: &str, name: &str) -> Result<()> {
         )))
         .execute(&mut connection)
         .await?;
+        for login in logins {
+            sqlx::query(AssertSqlSafe(format!("drop role if exists {login}")))
+                .execute(&mut connection)
+                .await?;
+        }
         Ok(connection.close().await?)
     })
 }

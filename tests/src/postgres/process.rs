@@ -207,13 +207,13 @@ impl Drop for Process {
     }
 }
 
-struct ServerUser {
-    uid: u32,
-    gid: u32,
+pub(super) struct ServerUser {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 /// The user the server runs as: `None` for our own, when we are not root.
-fn server_user() -> Result<Option<ServerUser>> {
+pub(super) fn server_user() -> Result<Option<ServerUser>> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
