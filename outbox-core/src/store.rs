@@ -31,6 +31,13 @@ pub trait Store: Send + Sync {
     /// Gives a lease back, so that another relay takes it at once. Does nothing when it was lost.
     async fn release(&self, lease: &Lease) -> Result<(), StoreError>;
 
+    /// Takes `instance` off the board: it stops and will not beat again, so that others need not
+    /// wait for its silence before they take its share. A store that does nothing here is still
+    /// right, only slower.
+    async fn leave(&self, _instance: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Opens a session: verifies the lease and the incarnation, and loads cursor, gaps and
     /// blocked keys on a fresh connection.
     ///

@@ -21,8 +21,8 @@ pub(crate) struct View<'a> {
     pub led: &'a BTreeSet<String>,
     /// Destinations this relay is about to hand over.
     pub leaving: &'a BTreeSet<String>,
-    /// Destinations that were free for a whole TTL although somebody had room: nobody else wants
-    /// them, so that shares do not count there.
+    /// Destinations that lay free although somebody had room: nobody else wants them, so that
+    /// shares do not count there.
     pub unwanted: &'a BTreeSet<String>,
 }
 

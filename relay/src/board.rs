@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use outbox_core::{Board, LeaseRow};
 
+use crate::limits;
+
 /// Judges who is alive. A relay is dead when its beat has not changed for the TTL on *this*
 /// observer's clock; timestamps of other machines are never compared.
 #[derive(Debug, Default)]
@@ -48,7 +50,8 @@ impl Observer {
         &self.live
     }
 
-    /// Destinations that lay free for a whole TTL.
+    /// Destinations that lay free from one beat to the next although somebody should have taken
+    /// them: because it just left, or has no broker for them. Shares do not count there.
     pub(crate) fn unwanted(&self) -> &BTreeSet<String> {
         &self.unwanted
     }
@@ -80,7 +83,8 @@ impl Observer {
             .retain(|destination, _| free.contains_key(destination));
         for (destination, epoch) in free {
             let since = renew(&mut self.free, destination.clone(), epoch, now);
-            if now.saturating_sub(since) >= ttl {
+            // Everybody has beaten in between, and could have taken it.
+            if now.saturating_sub(since) >= ttl / limits::UNWANTED_DIVISOR {
                 self.unwanted.insert(destination);
             }
         }
@@ -161,16 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_that_lies_free_for_a_ttl_is_unwanted_until_somebody_new_comes() {
+    fn a_lease_that_lies_free_between_beats_is_unwanted_until_somebody_new_comes() {
         let mut observer = Observer::default();
         observer.see(&board(&[("a", 1)], &[("d", None)]), "a", at(1), TTL);
         assert!(observer.unwanted().is_empty());
-        observer.see(&board(&[("a", 2)], &[("d", None)]), "a", at(6), TTL);
+        observer.see(&board(&[("a", 2)], &[("d", None)]), "a", at(3), TTL);
         assert!(observer.unwanted().contains("d"));
         observer.see(
             &board(&[("a", 3), ("b", 1)], &[("d", None)]),
             "a",
-            at(7),
+            at(4),
             TTL,
         );
         assert!(observer.unwanted().is_empty());

@@ -1,6 +1,5 @@
 //! `/livez`, `/readyz` and `/metrics`.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

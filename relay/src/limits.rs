@@ -35,6 +35,10 @@ pub const TICK: Duration = Duration::from_secs(1);
 /// clocks' drift and for a publish call that is just being made.
 pub const LEASE_MARGIN_DIVISOR: u32 = 5;
 
+/// Part of the TTL for which a lease may lie free before anybody takes it, whatever the shares
+/// say. Beats are a third of the TTL apart, so that everybody has seen it by then.
+pub const UNWANTED_DIVISOR: u32 = 4;
+
 /// Wait before a destination that needs a person is tried again: `outbox adopt`, or whatever the
 /// cure was, shows within this time.
 pub const STOPPED_RETRY: Duration = Duration::from_secs(15);

@@ -207,7 +207,7 @@ impl<'a> Supervisor<'a> {
             self.relay.options.clone(),
             beats_out,
         );
-        let _beater = AbortOnDropHandle::new(tokio::spawn(beater));
+        let beater = AbortOnDropHandle::new(tokio::spawn(beater));
         loop {
             self.health.turned(self.relay.options.clock.boot());
             // Cancel-safe: both receivers lose nothing, and the token stays cancelled.
@@ -218,6 +218,17 @@ impl<'a> Supervisor<'a> {
             }
         }
         self.shut_down(&mut beats).await;
+        drop(beater);
+        self.leave().await;
+    }
+
+    /// Beats no more, and says so.
+    async fn leave(&self) {
+        let options = &self.relay.options;
+        let leave = self.relay.store.leave(&options.instance);
+        if let Err(error) = bounded_by(options.beat_interval(), "leave", leave).await {
+            tracing::warn!(%error, "the others have to notice the silence of this relay");
+        }
     }
 
     /// Waits for the leads, which have seen the token too, and keeps their leases alive meanwhile.

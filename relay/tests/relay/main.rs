@@ -1,4 +1,7 @@
 //! The relay as a whole, on a store and a broker in memory and on paused time.
 
 mod delivery;
+mod leases;
+mod markers;
+mod random;
 mod support;

@@ -104,11 +104,18 @@ impl ScriptedBroker {
     /// First deliveries of each key that were stored out of order. Late and scheduled ones have
     /// no place in it.
     pub fn out_of_order(&self) -> Vec<(Seq, Seq)> {
+        self.out_of_order_but(&HashSet::new())
+    }
+
+    /// The same, without messages that are known to have been committed late: one that becomes
+    /// visible while a new leader catches up is not flagged.
+    pub fn out_of_order_but(&self, late: &HashSet<Seq>) -> Vec<(Seq, Seq)> {
         let mut highest: BTreeMap<KeyRef, Seq> = BTreeMap::new();
         let mut seen = HashSet::new();
         let mut wrong = Vec::new();
         for stored in &self.state().stored {
-            let plain = !stored.late && !stored.scheduled && stored.redelivery == 0;
+            let late = stored.late || late.contains(&stored.seq);
+            let plain = !late && !stored.scheduled && stored.redelivery == 0;
             let Some(key) = stored
                 .key
                 .clone()

@@ -54,6 +54,8 @@ pub struct Tables {
     /// `open` fails for good.
     pub foreign: bool,
     pub refused_settles: u64,
+    /// Relays that leave stay on the board.
+    pub keeps_leavers: bool,
     /// Beats of these relays hang.
     pub silent: BTreeSet<String>,
 }
@@ -301,6 +303,14 @@ impl Store for MemoryStore {
             .expect("declared");
         if rows.epoch == lease.epoch && rows.owner.as_ref() == Some(&lease.owner) {
             rows.owner = None;
+        }
+        Ok(())
+    }
+
+    async fn leave(&self, instance: &str) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        if !tables.keeps_leavers {
+            tables.beats.remove(instance);
         }
         Ok(())
     }
