@@ -1,1 +1,7 @@
-//! From the enqueueing transaction to the applied effect.
+//! From the enqueueing transaction to the applied effect, over real stores, with real kills.
+
+mod child;
+mod embedded;
+mod flights;
+mod kills;
+mod log;
