@@ -1,0 +1,296 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use outbox_core::DeliveryState;
+use uuid::Uuid;
+
+use crate::config::{Overrides, Setting};
+use crate::time::Moment;
+
+/// Transactional outbox: commits a message with your row, delivers it, applies it once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "outbox",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// Configuration file [default: outbox.toml when it is there; variable: OUTBOX_CONFIG]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Store, as postgres://user@host/database or sqlite:path [variable: OUTBOX_STORE_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub store: Option<String>,
+    /// Schema of the outbox's tables on Postgres [variable: OUTBOX_STORE_SCHEMA]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub schema: Option<String>,
+    /// Print one JSON document instead of text; errors become JSON on stderr
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a little system in this process, kill its relay on the way, and show the ledger
+    Demo(Demo),
+    /// Deliver what is pending, until SIGTERM or SIGINT
+    Relay(Relay),
+    /// Create or upgrade the schema
+    Migrate,
+    /// Enqueue a file of JSON lines; repeated after a kill, go on where it stopped
+    Send(Send),
+    /// Show backlog, age and exceptions of each destination
+    Status,
+    /// Look at messages that did not go through, and decide about them
+    #[command(subcommand)]
+    Dead(Dead),
+    /// Send messages again, whatever became of them
+    Resend(Resend),
+    /// Declare that this store, a copy or promotion, is now the one
+    Adopt,
+    /// Look for everything that is known to hurt
+    Doctor,
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(Config),
+}
+
+/// `outbox demo`
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Order transactions to try
+    #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub orders: u32,
+    /// Seed of customers, amounts, roll-backs and kills [default: random, printed]
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// `outbox relay`
+#[derive(Debug, Default, Args)]
+pub struct Relay {
+    /// Name of this relay among its peers [default: host and a random part]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Serve /livez, /readyz and /metrics here, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// A relay that did not beat for so long is dead [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub lease_ttl: Option<String>,
+    /// Most messages of a page
+    #[arg(long, value_name = "ROWS")]
+    pub page_rows: Option<String>,
+    /// Most payload bytes of a page
+    #[arg(long, value_name = "BYTES")]
+    pub page_bytes: Option<String>,
+    /// How long messages stay readable once delivered [default: 7d]
+    #[arg(long, value_name = "TIME")]
+    pub retention: Option<String>,
+}
+
+/// `outbox send`
+#[derive(Debug, Args)]
+pub struct Send {
+    /// File with one JSON object a line; - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Topic of every message
+    #[arg(
+        long,
+        required_unless_present = "topic_field",
+        conflicts_with = "topic_field"
+    )]
+    pub topic: Option<String>,
+    /// Field that holds each message's topic; /a/b for a nested one
+    #[arg(long, value_name = "FIELD")]
+    pub topic_field: Option<String>,
+    /// Stands before what --topic-field holds
+    #[arg(long, value_name = "TEXT", requires = "topic_field")]
+    pub topic_prefix: Option<String>,
+    /// Makes what --topic-field holds lower-case
+    #[arg(long, requires = "topic_field")]
+    pub topic_lowercase: bool,
+    /// Field that holds each message's key; null is no key; /a/b for a nested one
+    #[arg(long, value_name = "FIELD")]
+    pub key_field: Option<String>,
+    /// A value of --key-field that stands for "no key", such as NA
+    #[arg(long, value_name = "VALUE", requires = "key_field")]
+    pub key_none: Option<String>,
+}
+
+/// `outbox dead`
+#[derive(Debug, Subcommand)]
+pub enum Dead {
+    /// List messages that did not go through
+    List(DeadList),
+    /// Show one message and its state at every destination
+    Show {
+        /// The message's id
+        id: Uuid,
+    },
+    /// Give dead messages a fresh set of attempts
+    Resend(DeadSelection),
+    /// Give dead messages up; their keys go on
+    Discard(DeadSelection),
+    /// Leave dead messages dead, but let their keys go on
+    Unblock(DeadSelection),
+}
+
+/// `outbox dead list`
+#[derive(Debug, Args)]
+pub struct DeadList {
+    /// Of this destination only
+    #[arg(long, short)]
+    pub destination: Option<String>,
+    /// Which ones
+    #[arg(long, value_enum, default_value_t = State::Dead)]
+    pub state: State,
+    /// Behind this seq: the last one of the page before
+    #[arg(long, value_name = "SEQ")]
+    pub after: Option<i64>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// States of a delivery row, and all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum State {
+    /// Failed for good
+    Dead,
+    /// Tried again later
+    Retrying,
+    /// Waits behind an earlier message of its key
+    Parked,
+    /// Not due yet
+    Scheduled,
+    /// Not delivered in time
+    Expired,
+    /// All of these
+    All,
+}
+
+impl State {
+    /// For the store; `None` for all.
+    pub fn delivery(self) -> Option<DeliveryState> {
+        match self {
+            Self::Dead => Some(DeliveryState::Dead),
+            Self::Retrying => Some(DeliveryState::Retrying),
+            Self::Parked => Some(DeliveryState::Parked),
+            Self::Scheduled => Some(DeliveryState::Scheduled),
+            Self::Expired => Some(DeliveryState::Expired),
+            Self::All => None,
+        }
+    }
+}
+
+/// Which dead messages.
+#[derive(Debug, Args)]
+pub struct DeadSelection {
+    /// At this destination
+    #[arg(long, short)]
+    pub destination: String,
+    /// These messages
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub ids: Vec<Uuid>,
+    /// Every dead one of the destination
+    #[arg(long)]
+    pub all: bool,
+    /// With --all: created since, as 1h or 2026-01-31T12:00:00Z
+    #[arg(long, requires = "all", value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// With --all: created before
+    #[arg(long, requires = "all", value_name = "TIME")]
+    pub until: Option<Moment>,
+    /// With --all: expired ones as well
+    #[arg(long, requires = "all")]
+    pub expired: bool,
+}
+
+/// `outbox resend`
+#[derive(Debug, Args)]
+pub struct Resend {
+    /// To this destination
+    #[arg(long, short)]
+    pub destination: String,
+    /// These messages
+    #[arg(required_unless_present = "since", conflicts_with = "since")]
+    pub ids: Vec<Uuid>,
+    /// All that were created since, as 1h or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// With --since: created before [default: now]
+    #[arg(long, requires = "since", value_name = "TIME")]
+    pub until: Option<Moment>,
+}
+
+/// `outbox config`
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read every layer and print what is in force
+    Check,
+}
+
+impl Cli {
+    /// The flags that override settings, with the process's variables below them.
+    pub fn overrides(&self, variables: impl Iterator<Item = (String, String)>) -> Overrides {
+        let mut flags = Vec::new();
+        let mut add = |flag, setting, value: &Option<String>| {
+            flags.extend(value.clone().map(|value| (flag, setting, value)));
+        };
+        add("--store", Setting::StoreUrl, &self.global.store);
+        add("--schema", Setting::StoreSchema, &self.global.schema);
+        if let Command::Relay(relay) = &self.command {
+            add("--name", Setting::RelayName, &relay.name);
+            add("--listen", Setting::RelayListen, &relay.listen);
+            add("--lease-ttl", Setting::RelayLeaseTtl, &relay.lease_ttl);
+            add("--page-rows", Setting::RelayPageRows, &relay.page_rows);
+            add("--page-bytes", Setting::RelayPageBytes, &relay.page_bytes);
+            add(
+                "--retention",
+                Setting::MaintenanceRetention,
+                &relay.retention,
+            );
+        }
+        Overrides {
+            file: self.global.config.clone(),
+            variables: variables.collect(),
+            flags,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_overrides_in_every_position() {
+        let cli = Cli::parse_from(["outbox", "relay", "--listen", "127.0.0.1:1", "--store", "x"]);
+        let overrides = cli.overrides(std::iter::empty());
+        let flags: Vec<_> = overrides.flags.iter().map(|(flag, ..)| *flag).collect();
+        assert_eq!(flags, ["--store", "--listen"]);
+    }
+}

@@ -1,0 +1,131 @@
+//! `outbox relay`: the daemon.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use outbox_core::{AlertSink, Broker, Destination};
+use outbox_relay::{
+    AlertOptions, CommandSink, HttpOptions, LogSink, MaintenanceOptions, Relay, RelayError,
+    RelayOptions, WebhookFormat, WebhookSink,
+};
+use serde::Serialize;
+
+use crate::config::{Alerts, Settings};
+use crate::exit::{Exit, Problem};
+use crate::output::Output;
+use crate::store::{IfMissing, open};
+
+/// What was run, for `--json`: printed when it has stopped.
+#[derive(Debug, Serialize)]
+struct Stopped {
+    stopped: bool,
+    destinations: Vec<String>,
+}
+
+/// Runs the command until SIGTERM or SIGINT.
+pub async fn run(settings: &Settings, output: Output) -> Result<Exit, Problem> {
+    let options = options(settings)?;
+    let shutdown = crate::signals::shutdown()?;
+    let store = open(&settings.store, IfMissing::Create).await?;
+    let brokers = brokers(settings).await?;
+    let destinations: Vec<Destination> = settings
+        .destinations
+        .iter()
+        .map(|d| d.destination.clone())
+        .collect();
+    store.admin.declare(&destinations).await?;
+    for destination in &destinations {
+        tracing::info!(
+            destination = destination.name,
+            broker = destination.broker,
+            topics = ?destination.patterns.iter().map(|p| p.as_str()).collect::<Vec<_>>(),
+            "delivering"
+        );
+    }
+    Relay::new(store.store, brokers, options)
+        .run(shutdown)
+        .await
+        .map_err(problem)?;
+    let stopped = Stopped {
+        stopped: true,
+        destinations: destinations.into_iter().map(|d| d.name).collect(),
+    };
+    output.emit(&stopped, |_| "stopped: leases are handed over".to_owned())?;
+    Ok(Exit::Ok)
+}
+
+async fn brokers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Broker>>, Problem> {
+    let mut brokers = BTreeMap::new();
+    for destination in &settings.destinations {
+        let name = &destination.destination.name;
+        let broker = outbox_broker_adapters::connect(destination.broker.expose()).await;
+        let broker = broker.map_err(|e| {
+            Problem::new(
+                Exit::Unreachable,
+                format!("open the broker of destination {name:?}: {e}"),
+            )
+        })?;
+        brokers.insert(name.clone(), broker);
+    }
+    Ok(brokers)
+}
+
+fn options(settings: &Settings) -> Result<RelayOptions, Problem> {
+    let (relay, maintenance) = (&settings.relay, &settings.maintenance);
+    let default = RelayOptions::default();
+    Ok(RelayOptions {
+        instance: relay
+            .name
+            .clone()
+            .unwrap_or_else(|| default.instance.clone()),
+        lease_ttl: relay.lease_ttl,
+        page: relay.page,
+        http: relay.listen.map(|addr| HttpOptions {
+            addr,
+            allow_remote: relay.allow_remote,
+        }),
+        alerts: AlertOptions {
+            sinks: sinks(&settings.alerts)?,
+            ..AlertOptions::default()
+        },
+        maintenance: Some(MaintenanceOptions {
+            retention: maintenance.retention,
+            retention_at: maintenance.schedule.clone(),
+            ..MaintenanceOptions::default()
+        }),
+        ..default
+    })
+}
+
+fn sinks(alerts: &Alerts) -> Result<Vec<Arc<dyn AlertSink>>, Problem> {
+    let mut sinks: Vec<Arc<dyn AlertSink>> = Vec::new();
+    if alerts.log {
+        sinks.push(Arc::new(LogSink));
+    }
+    let webhooks = [
+        ("alerts.webhook", &alerts.webhook, WebhookFormat::Json),
+        ("alerts.slack", &alerts.slack, WebhookFormat::Slack),
+    ];
+    for (key, url, format) in webhooks {
+        if let Some(url) = url {
+            let sink = WebhookSink::new(url.expose(), format).map_err(|e| {
+                Problem::new(Exit::Config, format!("read the configuration: {key}: {e}"))
+            })?;
+            sinks.push(Arc::new(sink));
+        }
+    }
+    if let Some((program, arguments)) = alerts.command.as_ref().and_then(|c| c.split_first()) {
+        sinks.push(Arc::new(CommandSink::new(program, arguments)));
+    }
+    Ok(sinks)
+}
+
+fn problem(error: RelayError) -> Problem {
+    match error {
+        RelayError::Store(error) => error.into(),
+        error @ (RelayError::NotLoopback { .. } | RelayError::Option { .. }) => {
+            Problem::new(Exit::Config, error.to_string())
+        }
+        error => Problem::new(Exit::Failed, error.to_string()),
+    }
+}

@@ -1,0 +1,88 @@
+//! `outbox demo`: a real little system in one process, with no services installed.
+//!
+//! An order service commits and rolls back transactions; a relay delivers to the bundled log; a
+//! consumer bills each order once. Relay and consumer are killed at the worst instants on the
+//! way. In the end three ledgers, all read back from the stores, are held against each other.
+//!
+//! - [`plan`]: everything that is left to chance.
+//! - [`shop`], `shop_sqlite`, `shop_postgres`, [`sql`]: the business side.
+//! - [`process`], [`sabotage`]: what runs, and what kills it.
+//! - [`ledger`], [`report`]: the verdict.
+
+mod ledger;
+mod plan;
+mod process;
+mod report;
+mod sabotage;
+mod shop;
+mod shop_postgres;
+mod shop_sqlite;
+mod sql;
+mod story;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::runtime::Runtime;
+
+use crate::args;
+use crate::config::Settings;
+use crate::exit::{Exit, Problem};
+use crate::output::Output;
+use crate::store::StoreUrl;
+use ledger::verdict;
+use plan::Plan;
+use shop::Shop;
+use story::Story;
+
+/// Runs the demo: [`Exit::Failed`] when a promise was broken.
+pub fn run(args: &args::Demo, settings: &Settings, output: Output) -> Result<Exit, Problem> {
+    let started = Instant::now();
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let plan = Plan::draw(args.orders, seed);
+    let folder = tempfile::tempdir()
+        .map_err(|e| Problem::new(Exit::Failed, format!("make a folder for the demo: {e}")))?;
+    let runtime =
+        Runtime::new().map_err(|e| Problem::new(Exit::Failed, format!("start a runtime: {e}")))?;
+    let shop = runtime.block_on(open_shop(settings, folder.path()))?;
+    let story = Story {
+        runtime: &runtime,
+        shop: &shop,
+        folder: folder.path(),
+        output,
+    };
+    let told = story.tell(&plan);
+    // Whatever happened, the demo leaves nothing behind.
+    let cleaned = runtime.block_on(shop.clean_up());
+    let told = told?;
+    cleaned?;
+    let Some(told) = told else {
+        return Ok(Exit::Interrupted);
+    };
+    let verdict = verdict(&told.ledgers, started.elapsed().as_secs_f64());
+    let facts = report::Facts {
+        seed,
+        kills: told.kills,
+        store: shop.name(),
+        ordered_cents: told.ledgers.committed.iter().map(|order| order.cents).sum(),
+        billed_cents: told.balance_cents,
+    };
+    let clean = verdict.is_clean() && facts.ordered_cents == facts.billed_cents;
+    output.emit(&verdict, |verdict| report::human(verdict, &facts))?;
+    Ok(if clean { Exit::Ok } else { Exit::Failed })
+}
+
+/// Only a Postgres that was named is used; the default is a file that goes away with the demo.
+async fn open_shop(
+    settings: &Settings,
+    folder: &std::path::Path,
+) -> Result<Arc<dyn Shop>, Problem> {
+    let url = settings.store.url.expose();
+    match StoreUrl::parse(url).map_err(|e| Problem::new(Exit::Config, e))? {
+        StoreUrl::Sqlite(_) => Ok(Arc::new(shop_sqlite::SqliteShop::open(folder).await?)),
+        StoreUrl::Postgres(_) => {
+            let url = settings.store.url.clone();
+            Ok(Arc::new(shop_postgres::PostgresShop::open(url).await?))
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The real `outbox` binary, run on temporary folders as a person or a supervisor would.
+
+mod bad_config;
+mod bad_store;
+mod demo;
+mod harness;
+mod operator;
+mod relay;
+mod send;
