@@ -349,7 +349,7 @@ declare
     call text;
 begin
     for f in select p.oid::regprocedure from pg_proc p
-              where p.pronamespace = {schema_literal}::regnamespace
+              where p.pronamespace = '{schema_in_text}'::regnamespace
     loop
         execute format('revoke all on function %s from public', f);
     end loop;

@@ -351,7 +351,7 @@ declare
     f regprocedure;
 begin
     for f in select p.oid::regprocedure from pg_proc p
-              where p.pronamespace = {schema_literal}::regnamespace
+              where p.pronamespace = '{schema_in_text}'::regnamespace
                 and p.proname in ('partitions', 'seq_at', 'retention_floor', 'wanted_seqs', 'may_empty',
                     'maintain_begin', 'maintain_attach', 'maintain_empty', 'maintain_drop',
                     'maintain_rotate', 'maintain_sweep', 'default_rows')
@@ -378,7 +378,7 @@ begin
             execute format('alter table {schema_in_text}.%I owner to outbox_maintainer', t);
         end loop;
         for f in select p.oid::regprocedure from pg_proc p
-                  where p.pronamespace = {schema_literal}::regnamespace
+                  where p.pronamespace = '{schema_in_text}'::regnamespace
                     and (p.proname like 'maintain\_%' or p.proname = 'default_rows')
         loop
             execute format('alter function %s owner to outbox_maintainer', f);

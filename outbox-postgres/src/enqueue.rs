@@ -53,6 +53,13 @@ impl Outbox {
         }
     }
 
+    /// For connections through a pooler in transaction mode (PgBouncer): prepares nothing that
+    /// outlives the transaction. One round trip more for each call.
+    pub fn pooled(mut self) -> Self {
+        self.statements = Arc::new(Statements::clone(&self.statements).unprepared());
+        self
+    }
+
     /// Calls `current` for each message without a `traceparent` header, and adds the headers it answers
     /// (`traceparent` and `tracestate` of the current span; none when there is no span).
     pub fn with_trace_context(
@@ -78,7 +85,7 @@ impl Outbox {
     ) -> Result<Uuid, StoreError> {
         message.validate()?;
         let message = self.traced(message)?;
-        let row = sqlx::query(self.statements.get(ENQUEUE))
+        let row = self.statements.query(ENQUEUE)
             .bind(&message.topic)
             .bind(&message.payload[..])
             .bind(&message.content_type)
@@ -123,7 +130,7 @@ impl Outbox {
         tx: &mut PgConnection,
         batch: &[Message],
     ) -> Result<Vec<Uuid>, StoreError> {
-        let row = sqlx::query(self.statements.get(ENQUEUE_MANY))
+        let row = self.statements.query(ENQUEUE_MANY)
             .bind(batch.iter().map(|m| m.topic.as_str()).collect::<Vec<_>>())
             .bind(batch.iter().map(|m| &m.payload[..]).collect::<Vec<_>>())
             .bind(

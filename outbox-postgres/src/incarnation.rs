@@ -31,7 +31,7 @@ impl Incarnation {
         connection: &mut PgConnection,
         statements: &Statements,
     ) -> Result<Self, StoreError> {
-        let row = sqlx::query(statements.get(INCARNATION))
+        let row = statements.query(INCARNATION)
             .fetch_one(connection)
             .await
             .or_store("read the store's identity")?;

@@ -16,16 +16,16 @@ pub(crate) async fn beat(
 ) -> Result<Board, StoreError> {
     check_instance(instance)?;
     let doing = "beat the relay's heart";
-    sqlx::query(statements.get(BEAT))
+    statements.query(BEAT)
         .bind(instance)
         .execute(&mut *connection)
         .await
         .or_store(doing)?;
-    let relays = sqlx::query(statements.get(RELAYS))
+    let relays = statements.query(RELAYS)
         .fetch_all(&mut *connection)
         .await
         .or_store(doing)?;
-    let leases = sqlx::query(statements.get(LEASES))
+    let leases = statements.query(LEASES)
         .fetch_all(&mut *connection)
         .await
         .or_store(doing)?;
@@ -54,7 +54,7 @@ pub(crate) async fn claim(
     instance: &str,
 ) -> Result<Option<Lease>, StoreError> {
     check_instance(instance)?;
-    let row = sqlx::query(statements.get(CLAIM))
+    let row = statements.query(CLAIM)
         .bind(&seen.destination)
         .bind(instance)
         .bind(&seen.owner)
@@ -75,7 +75,7 @@ pub(crate) async fn release(
     statements: &Statements,
     lease: &Lease,
 ) -> Result<(), StoreError> {
-    sqlx::query(statements.get(RELEASE))
+    statements.query(RELEASE)
         .bind(&lease.destination)
         .bind(&lease.owner)
         .bind(lease.epoch)
@@ -91,7 +91,7 @@ pub(crate) async fn leave(
     statements: &Statements,
     instance: &str,
 ) -> Result<(), StoreError> {
-    sqlx::query(statements.get(LEAVE))
+    statements.query(LEAVE)
         .bind(instance)
         .execute(connection)
         .await

@@ -83,7 +83,7 @@ async fn write(
         .iter()
         .map(|gap| gap.fence.map(|fence| fence.to_string()))
         .collect();
-    let row = sqlx::query(session.store.statement(SETTLE))
+    let row = session.store.query(SETTLE)
         .bind(&session.lease.destination)
         .bind(session.lease.epoch)
         .bind(session.route_version)
@@ -131,6 +131,7 @@ async fn write(
         )
         .bind(unrouted.iter().map(|u| u.first).collect::<Vec<_>>())
         .bind(unrouted.iter().map(|u| u.last).collect::<Vec<_>>())
+        .bind(&session.lease.owner)
         .fetch_optional(&mut session.connection)
         .await
         .or_store("settle")?;
@@ -148,13 +149,16 @@ async fn why_refused(session: &mut PostgresSession) -> Result<StoreError, StoreE
         destination: session.lease.destination.clone(),
         epoch: session.lease.epoch,
     };
-    let row = sqlx::query(session.store.statement(OPEN_LEASE))
+    let row = session.store.query(OPEN_LEASE)
         .bind(&session.lease.destination)
         .fetch_optional(&mut session.connection)
         .await
         .or_store("read the lease")?;
-    let epoch: Option<i64> = row.and_then(|row| row.get("epoch"));
-    Ok(if epoch == Some(session.lease.epoch) {
+    let leads = row.is_some_and(|row| {
+        row.get::<Option<i64>, _>("epoch") == Some(session.lease.epoch)
+            && row.get::<Option<&str>, _>("owner") == Some(&session.lease.owner)
+    });
+    Ok(if leads {
         damaged(
             "settle",
             "the destination's topics were changed while the session was open: open it again",

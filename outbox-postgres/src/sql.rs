@@ -3,7 +3,9 @@
 //! Each file's header says who calls it, what it locks and which index it uses. A test prepares
 //! every file against a migrated database.
 
-use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, SqlSafeStr, SqlStr};
 
 /// One of the files below `sql/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,23 +95,40 @@ statements! {
 }
 
 /// Every statement for one schema. Cheap to clone out of.
-#[derive(Debug)]
-pub(crate) struct Statements(Vec<SqlStr>);
+#[derive(Clone, Debug)]
+pub(crate) struct Statements {
+    texts: Vec<SqlStr>,
+    /// Connections may keep them prepared.
+    prepared: bool,
+}
 
 impl Statements {
     /// Puts `schema` into every file.
     pub(crate) fn new(schema: &str) -> Self {
-        Self(
-            STATEMENTS
+        Self {
+            texts: STATEMENTS
                 .iter()
                 .map(|(_, text)| in_schema(text, schema))
                 .collect(),
-        )
+            prepared: true,
+        }
+    }
+
+    /// For a transaction-mode pooler: nothing is left on a server connection, for the next
+    /// transaction may get another one.
+    pub(crate) fn unprepared(mut self) -> Self {
+        self.prepared = false;
+        self
+    }
+
+    /// One statement, ready for its arguments.
+    pub(crate) fn query(&self, statement: Statement) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(self.get(statement)).persistent(self.prepared)
     }
 
     /// The text of one statement.
     pub(crate) fn get(&self, statement: Statement) -> SqlStr {
-        self.0[statement.0].clone()
+        self.texts[statement.0].clone()
     }
 }
 

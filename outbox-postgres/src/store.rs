@@ -98,9 +98,13 @@ impl PostgresStore {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| Box::pin(set_up(connection, settings)))
             .connect_lazy_with(connect.clone());
+        let mut statements = Statements::new(&options.schema);
+        if options.pooled {
+            statements = statements.unprepared();
+        }
         let store = Self {
             inner: Arc::new(Inner {
-                statements: Arc::new(Statements::new(&options.schema)),
+                statements: Arc::new(statements),
                 connect,
                 schema: options.schema,
                 pooled: options.pooled,
@@ -128,9 +132,12 @@ impl PostgresStore {
         &self.inner.statements
     }
 
-    /// The text of one statement.
-    pub(crate) fn statement(&self, statement: Statement) -> SqlStr {
-        self.inner.statements.get(statement)
+    /// One statement, ready for its arguments.
+    pub(crate) fn query(
+        &self,
+        statement: Statement,
+    ) -> sqlx::query::Query<'static, sqlx::Postgres, sqlx::postgres::PgArguments> {
+        self.inner.statements.query(statement)
     }
 
     /// A fresh connection of the caller's own.
@@ -217,7 +224,7 @@ impl Store for PostgresStore {
         let mut connection = self.open_connection().await?;
         self.enter(&mut connection).await?;
         version::check(&self.desk(), &mut connection).await?;
-        let row = sqlx::query(self.statement(CHECK))
+        let row = self.query(CHECK)
             .fetch_one(&mut connection)
             .await
             .or_store("check the store")?;

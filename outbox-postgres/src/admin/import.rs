@@ -47,7 +47,7 @@ pub(super) async fn import(
                 .to_owned(),
         });
     }
-    let outbox = Outbox::with_schema(desk.schema);
+    let outbox = Outbox::with_schema(desk.schema).pooled();
     outbox
         .enqueue_all(&mut tx, messages.iter().cloned())
         .await?;

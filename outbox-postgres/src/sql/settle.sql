@@ -13,9 +13,10 @@
 -- $24 markers: topic $25 key            $26 from_seq, or null to clear
 -- $27 requests applied
 -- $28 unrouted: topic $29 count         $30 first     $31 last
+-- $32 owner: a lease that was given back is lost, though its epoch stands
 with guard as materialized (
     select 1 from {schema}.lease l
-     where l.destination = $1 and l.epoch = $2 and l.route_version = $3
+     where l.destination = $1 and l.epoch = $2 and l.route_version = $3 and l.owner = $32
        for share
 ), low as (
     select least($6 + 1, $8,
