@@ -15,12 +15,14 @@ use crate::wal::Entry;
 #[derive(Debug, Default)]
 pub(crate) struct Tables {
     pub topics: BTreeMap<Arc<str>, Topic>,
-    /// Group → (topic, partition) → next offset to read.
-    pub groups: BTreeMap<Arc<str>, BTreeMap<(Arc<str>, u32), i64>>,
+    pub groups: BTreeMap<Arc<str>, GroupOffsets>,
     pub publishers: BTreeMap<Arc<str>, Publisher>,
     /// Where the next frame stands in the WAL, at the earliest.
     pub position: u64,
 }
+
+/// (topic, partition) → next offset to read.
+pub(crate) type GroupOffsets = BTreeMap<(Arc<str>, u32), i64>;
 
 /// One topic.
 #[derive(Debug)]

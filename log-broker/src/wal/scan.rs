@@ -56,7 +56,7 @@ impl<'a> WalScan<'a> {
     pub fn next(&mut self) -> Result<Option<Frame>, DiskError> {
         let mut frame = self.frame_at(self.position)?;
         // A frame that did not fit the rest of a file stands at the beginning of the next.
-        if frame.is_none() && self.position % self.file_bytes != 0 {
+        if frame.is_none() && !self.position.is_multiple_of(self.file_bytes) {
             frame = self.frame_at(self.position.next_multiple_of(self.file_bytes))?;
         }
         if let Some(frame) = &frame {

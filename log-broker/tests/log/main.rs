@@ -1,0 +1,9 @@
+//! The log on a disk that tests own: what it does, and what it does when things go wrong.
+
+mod basics;
+mod damage;
+mod disk;
+mod full_disk;
+mod power_loss;
+mod record_bytes;
+mod rig;

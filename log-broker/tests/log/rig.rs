@@ -1,0 +1,182 @@
+//! A log on a simulated disk, and what its user knows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use outbox_log_broker::batch::{BatchEncoder, HeaderBlock, RecordFields, Records};
+use outbox_log_broker::{
+    Append, AppendError, Appended, FetchError, Log, LogOptions, OpenError, Publication, Sequence,
+    Slice, TopicOptions,
+};
+
+use crate::disk::SimDisk;
+
+/// The topic of every test.
+pub const TOPIC: &str = "t";
+
+/// Small files, so that every boundary is met often.
+pub fn options() -> LogOptions {
+    LogOptions {
+        wal_file_bytes: 16 * 1024,
+        checkpoint_bytes: 24 * 1024,
+        wal_bytes_max: 64 * 1024,
+        ..LogOptions::new("/log")
+    }
+}
+
+/// Opens the log on `disk`.
+pub fn open(disk: &SimDisk) -> Result<Arc<Log>, OpenError> {
+    Log::open_on(Arc::new(disk.clone()), options())
+}
+
+/// Runs a future to its end; the log's own threads do the work.
+pub fn run<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
+}
+
+/// Creates the topic with small segments.
+pub fn create_topic(log: &Log, partitions: u32) -> Result<(), outbox_log_broker::TopicError> {
+    let options = TopicOptions {
+        partitions,
+        segment_bytes: 3000,
+        ..TopicOptions::default()
+    };
+    run(log.create_topic(TOPIC, options)).map(|_| ())
+}
+
+/// One batch of records with these values, all of that timestamp.
+pub fn encode(buffer: &mut Vec<u8>, values: &[String], timestamp: i64) -> usize {
+    let headers = HeaderBlock::default();
+    let mut encoder = BatchEncoder::begin(buffer);
+    for value in values {
+        encoder.record(&RecordFields {
+            timestamp,
+            key: None,
+            value: Some(value.as_bytes()),
+            shared: &headers,
+            own: &headers,
+        });
+    }
+    encoder.finish().bytes
+}
+
+/// An append of values to partitions.
+pub fn append_of(parts: &[(u32, Vec<String>)]) -> Append {
+    let mut append = Append::default();
+    for (partition, values) in parts {
+        let bytes = encode(&mut append.buffer, values, 1000);
+        append.slices.push(Slice {
+            topic: TOPIC.into(),
+            partition: *partition,
+            bytes,
+        });
+    }
+    append
+}
+
+/// Appends values to partitions.
+pub fn append(log: &Log, parts: &[(u32, Vec<String>)]) -> Result<Appended, AppendError> {
+    run(log.append(append_of(parts)))
+}
+
+/// Appends one record for each of these sequence numbers of the publisher, to one partition.
+pub fn publish(
+    log: &Log,
+    epoch: i64,
+    seqs: &[i64],
+    done: Option<(i64, i64)>,
+) -> Result<Appended, AppendError> {
+    let values: Vec<String> = seqs.iter().map(|n| format!("seq-{n}")).collect();
+    let parts = [(0, values)];
+    let mut append = append_of(if seqs.is_empty() { &[] } else { &parts });
+    append.publication = Some(Publication {
+        publisher: "system/orders".into(),
+        epoch,
+        sequences: seqs
+            .iter()
+            .map(|&seq| Sequence { seq, redelivery: 0 })
+            .collect(),
+        done,
+        except: Vec::new(),
+        low_water: 0,
+    });
+    run(log.append(append))
+}
+
+/// Every value of a partition, in order; checks that offsets have no hole.
+pub fn values(log: &Log, partition: u32) -> Result<Vec<String>, FetchError> {
+    let (mut offset, end) = log.offsets(TOPIC, partition)?;
+    let mut values = Vec::new();
+    while offset < end {
+        let fetched = log.fetch(TOPIC, partition, offset, 700)?;
+        let mut rest = &fetched.batches[..];
+        assert!(!rest.is_empty(), "nothing at offset {offset} of {end}");
+        while !rest.is_empty() {
+            let records = Records::new(rest).expect("a whole batch");
+            rest = &rest[records.header().bytes..];
+            for record in records {
+                let record = record.expect("a record");
+                if record.offset >= offset {
+                    assert_eq!(record.offset, offset, "a hole");
+                    offset += 1;
+                    let value = record.value.expect("a value").to_vec();
+                    values.push(String::from_utf8(value).expect("text"));
+                }
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// What a user of the log has been told.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// By partition: every value whose append was tried, in order, and whether it was
+    /// acknowledged.
+    pub tried: BTreeMap<u32, Vec<(String, bool)>>,
+}
+
+impl Known {
+    /// Notes an append.
+    pub fn note(&mut self, parts: &[(u32, Vec<String>)], acknowledged: bool) {
+        for (partition, values) in parts {
+            let tried = self.tried.entry(*partition).or_default();
+            tried.extend(values.iter().map(|v| (v.clone(), acknowledged)));
+        }
+    }
+
+    /// Checks a log against what is known: everything acknowledged is there, in order, and
+    /// nothing that was never tried or already refused as a whole before it.
+    pub fn check(&self, log: &Log, what: &str) {
+        for (partition, tried) in &self.tried {
+            let found = values(log, *partition).unwrap_or_else(|e| panic!("{what}: {e}"));
+            self.check_partition(*partition, tried, &found, what);
+        }
+    }
+
+    fn check_partition(&self, n: u32, tried: &[(String, bool)], found: &[String], what: &str) {
+        let mut found = found.iter().peekable();
+        for (value, acknowledged) in tried {
+            if found.peek() == Some(&value) {
+                found.next();
+            } else {
+                assert!(!acknowledged, "{what}: {value} of partition {n} is lost");
+            }
+        }
+        assert_eq!(
+            found.next(),
+            None,
+            "{what}: partition {n} holds what was never there"
+        );
+    }
+
+    /// Forgets what turned out not to be stored, and takes the rest for acknowledged: it must
+    /// stay as it is from now on.
+    pub fn settle(&mut self, log: &Log) {
+        for (partition, tried) in &mut self.tried {
+            let found = values(log, *partition).expect("readable");
+            *tried = found.into_iter().map(|v| (v, true)).collect();
+        }
+    }
+}
