@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::error::failed;
 use crate::row::get;
-use crate::store::{Home, SqliteStore, commit};
-use crate::{declare, doctor, enqueue, migrate, request, status};
+use crate::store::{SqliteStore, commit};
+use crate::{adopt, declare, doctor, enqueue, migrate, request, status};
 
 #[async_trait]
 impl Admin for SqliteStore {
@@ -44,34 +44,8 @@ impl Admin for SqliteStore {
         request::leave(self, destination, action, selection).await
     }
 
-    /// A new `store_id` in this file, and nobody's lease: a leader that is running here reopens.
     async fn adopt(&self) -> Result<Vec<String>, StoreError> {
-        const HOME: &str = "UPDATE outbox_store SET store_id = ?, file = ?";
-        const RELEASE: &str = "UPDATE outbox_lease SET owner = NULL";
-        const NAMES: &str = "SELECT name FROM outbox_destination ORDER BY name";
-        let mut tx = self.write().await?;
-        let home = Home::read(self, &mut tx).await?;
-        if home.is_home() {
-            return Ok(Vec::new());
-        }
-        let store_id = Uuid::now_v7().simple().to_string();
-        for query in [
-            sqlx::query(HOME).bind(store_id).bind(home.found),
-            sqlx::query(RELEASE),
-        ] {
-            query
-                .execute(&mut *tx)
-                .await
-                .map_err(|e| failed("adopt the store", e))?;
-        }
-        let rows = sqlx::query(NAMES).fetch_all(&mut *tx).await;
-        let rows = rows.map_err(|e| failed("adopt the store", e))?;
-        let names = rows
-            .iter()
-            .map(|row| get(row, 0))
-            .collect::<Result<_, _>>()?;
-        commit(tx).await?;
-        Ok(names)
+        adopt::adopt(self).await
     }
 
     async fn doctor(&self) -> Result<Vec<Finding>, StoreError> {

@@ -8,7 +8,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use crate::error::failed;
+use crate::error::{failed, is_busy};
 use crate::limits;
 
 /// A pool on the file at `path`, created if missing, for a service's own transactions.
@@ -48,6 +48,11 @@ pub(crate) fn options(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(limits::ROW_BUFFER)
 }
 
+/// A file is locked for a moment while it becomes a WAL file and while the last connection of
+/// another process closes it; SQLite does not wait for either, whatever its timeout.
+const OPEN_ATTEMPTS: u32 = 100;
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+
 /// A pool of at most `max` connections that live as long as it does.
 pub(crate) async fn open_pool(
     options: SqliteConnectOptions,
@@ -60,9 +65,14 @@ pub(crate) async fn open_pool(
         // A local file does not go away between two statements.
         .test_before_acquire(false)
         .acquire_timeout(limits::BUSY_TIMEOUT + Duration::from_secs(5));
-    pool.connect_with(options)
-        .await
-        .map_err(|e| failed("open the file", e))
+    for _ in 1..OPEN_ATTEMPTS {
+        match pool.clone().connect_with(options.clone()).await {
+            Err(e) if is_busy(&e) => tokio::time::sleep(OPEN_PAUSE).await,
+            opened => return opened.map_err(|e| failed("open the file", e)),
+        }
+    }
+    let opened = pool.connect_with(options).await;
+    opened.map_err(|e| failed("open the file", e))
 }
 
 /// A missing folder gets a cure instead of SQLite's "unable to open database file".

@@ -43,7 +43,7 @@ pub(crate) async fn examine(store: &SqliteStore) -> Result<Vec<Finding>, StoreEr
     Ok(vec![
         schema,
         file(&Home::read(store, &mut tx).await?),
-        sequence(&mut tx).await?,
+        sequence(&mut tx, store.witness().highest()?).await?,
         wal(wal_bytes(store)),
         orphans(count(&mut tx, ORPHANS).await?),
         dead(count(&mut tx, DEAD).await?),
@@ -81,8 +81,9 @@ fn file(home: &Home) -> Finding {
     finding("file", &text, bad)
 }
 
-async fn sequence(tx: &mut SqliteConnection) -> Result<Finding, StoreError> {
-    let (last, highest): (Seq, Seq) = (last_seq(tx).await?, count(tx, HIGHEST).await?);
+async fn sequence(tx: &mut SqliteConnection, handed_out: Seq) -> Result<Finding, StoreError> {
+    let highest = handed_out.max(count(tx, HIGHEST).await?);
+    let last = last_seq(tx).await?;
     let text = format!("the sequence stands at {last}, the highest seq in use is {highest}");
     let bad = (last < highest).then(|| (Severity::Error, set_sequence(highest)));
     Ok(finding("sequence", &text, bad))

@@ -11,9 +11,9 @@
 //! - `mv` within a file system: the same inode. It goes on.
 //! - A reboot or another mount: the same inode and birth. The device number is left out because
 //!   it changes then.
-//! - **Not seen:** a backup written over the file in place (`cat backup > outbox.db`), and a clone
-//!   of the whole disk. Run `outbox adopt` after either. A seq that would be used again below the
-//!   cursor is found all the same ([`StoreError::SequenceBehind`]).
+//! - A backup written over the file in place (`cp backup.db outbox.db`): the same inode and
+//!   birth, but [`crate::witness`] sees that the sequence was set back.
+//! - **Not seen:** a clone of the whole disk. Run `outbox adopt` on it before its relay.
 //!
 //! Where a file system keeps no time of birth, the inode alone decides.
 

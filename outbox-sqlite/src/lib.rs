@@ -17,8 +17,10 @@
 //! # One file, many processes
 //! Any number of processes may share the file on one machine; SQLite's locks do not work over
 //! network file systems. A copy of the file stops until `outbox adopt`: a store remembers the inode
-//! and the birth of the file it is at home in. Moving the file is not a copy; writing a backup over
-//! it in place, or cloning the whole disk, is one that cannot be seen, so adopt it then.
+//! and the birth of the file it is at home in. Moving the file is not a copy. A backup written over
+//! the file in place is found by `<file>-witness`, which keeps the highest seq that was handed out:
+//! it stops too, and `outbox adopt` lets it go on behind that seq. A clone of the whole disk cannot
+//! be seen: adopt it before its relay runs.
 //!
 //! # The write-ahead log
 //! SQLite can start its log again only when no reader is in the middle of it. Every read here is one
@@ -33,6 +35,7 @@ mod identity;
 pub mod limits;
 mod row;
 mod transaction;
+mod witness;
 
 mod store;
 
@@ -43,6 +46,7 @@ mod settle;
 mod unrouted;
 
 mod admin;
+mod adopt;
 mod declare;
 mod doctor;
 mod maintain;

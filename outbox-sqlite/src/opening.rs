@@ -52,7 +52,8 @@ pub(crate) async fn load(
         .await;
     let row = row.map_err(|e| failed(CONTEXT, e))?;
     let cursor = get(&row, 2)?;
-    check_sequence(tx, lease, get(&row, 3)?).await?;
+    let handed_out = store.witness().highest()?;
+    check_sequence(tx, lease, handed_out.max(get(&row, 3)?)).await?;
     let (waiting, low_water) = waiting(tx, &lease.destination, cursor).await?;
     Ok(Opened {
         destination: config(get(&row, 0)?)?,
@@ -70,7 +71,8 @@ pub(crate) fn config(json: &str) -> Result<Destination, StoreError> {
     serde_json::from_str(json).map_err(|e| corrupt("the destination", e))
 }
 
-/// Somebody set the sequence back: new messages would be below the cursor.
+/// Somebody set the sequence back, or wrote a backup over the file: new messages would be below the
+/// cursor, or take seqs that a broker has seen.
 async fn check_sequence(
     tx: &mut SqliteConnection,
     lease: &Lease,

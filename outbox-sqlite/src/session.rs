@@ -218,6 +218,7 @@ impl Session for SqliteSession {
         }
         drop(rows);
         tx.rollback().await.map_err(|e| failed(CONTEXT, e))?;
+        self.store.witness().hand_out(page.through)?;
         self.read_to = page.through;
         page.unrouted = self.uncovered.end_page();
         Ok(page)

@@ -14,6 +14,7 @@ use crate::connect::{check_folder, open_pool, options};
 use crate::error::failed;
 use crate::row::{get, now};
 use crate::session::SqliteSession;
+use crate::witness::Witness;
 use crate::{identity, limits, maintain, migrate};
 
 /// A store in one SQLite file. Cheap to clone; safe from any task.
@@ -29,6 +30,7 @@ struct Inner {
     /// SQLite's lock.
     writer: SqlitePool,
     readers: SqlitePool,
+    witness: Witness,
 }
 
 impl SqliteStore {
@@ -43,10 +45,12 @@ impl SqliteStore {
         check_folder(&path)?;
         let writer = open_pool(options(&path).create_if_missing(true), 1).await?;
         let readers = open_pool(options(&path), limits::READERS_MAX).await?;
+        let witness = Witness::open(&path)?;
         let inner = Inner {
             path,
             writer,
             readers,
+            witness,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -56,6 +60,18 @@ impl SqliteStore {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.inner.path
+    }
+
+    /// Closes every connection and waits until they are; the last one to close empties the
+    /// write-ahead log. Dropping the store closes them too, some time later.
+    pub async fn close(&self) {
+        self.inner.readers.close().await;
+        self.inner.writer.close().await;
+    }
+
+    /// What was handed out, as written down beside the file.
+    pub(crate) fn witness(&self) -> &Witness {
+        &self.inner.witness
     }
 
     /// Connections for short reads.

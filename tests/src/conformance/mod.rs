@@ -5,7 +5,7 @@
 //! become visible after a later one also calls
 //! [`late_commit_conformance!`](crate::late_commit_conformance).
 //!
-//! ```ignore
+//! ```text
 //! async fn fixture() -> MyFixture { … }          // a new, empty, migrated store
 //! outbox_tests::store_conformance!(fixture);
 //! outbox_tests::late_commit_conformance!(fixture);

@@ -1,11 +1,27 @@
 //! A copied file, and a moved one.
 
+use std::path::Path;
+use std::time::Duration;
+
 use outbox_core::{Admin, Store, StoreError};
 use outbox_sqlite::SqliteStore;
 use outbox_tests::conformance::Fixture;
 use outbox_tests::conformance::stage::*;
 
 use super::fixture;
+
+/// Waits until the last connection, that of a dropped session, is closed: it removes the log.
+async fn closed(path: &Path) {
+    let log = path.with_extension("db-wal");
+    let waiting = async {
+        while log.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .expect("closed");
+}
 
 #[tokio::test]
 async fn a_file_copied_byte_by_byte_does_not_open() {
@@ -49,21 +65,21 @@ async fn a_moved_file_goes_on() {
         folder,
         store,
         pool,
-        ..
+        outbox,
     } = f;
+    drop(outbox);
     pool.close().await;
     drop(store);
     let copy = SqliteStore::open(folder.path().join("outbox.db"))
         .await
         .expect("open");
     drop(copy);
-    // Closing the last connection would empty the log; it may still be there, and moves along.
-    let moved = folder.path().join("moved.db");
-    for suffix in ["", "-wal", "-shm"] {
-        let (from, to) = (format!("outbox.db{suffix}"), format!("moved.db{suffix}"));
-        let result = std::fs::rename(folder.path().join(from), folder.path().join(to));
-        assert!(result.is_ok() || !suffix.is_empty(), "{result:?}");
-    }
+    let (path, moved) = (
+        folder.path().join("outbox.db"),
+        folder.path().join("moved.db"),
+    );
+    closed(&path).await;
+    std::fs::rename(&path, &moved).expect("move");
     let store = SqliteStore::open(&moved).await.expect("open");
     let mut session = lead(&store, "d", "second").await;
     assert_eq!(session.opened().incarnation, incarnation);
@@ -91,4 +107,56 @@ async fn a_leader_that_runs_while_its_copy_is_adopted_loses_its_lease() {
         .settle(&through(all[0].seq))
         .await
         .expect("the other file is not concerned");
+}
+
+#[tokio::test]
+async fn a_backup_written_back_in_place_stops_until_it_is_adopted() {
+    let f = fixture().await;
+    let mut session = lead_all(&f, "d").await;
+    let incarnation = session.opened().incarnation.clone();
+    f.enqueue(messages("t", 5)).await.expect("enqueue");
+    read(&mut *session, 5).await;
+    let backup = f.folder.path().join("backup.db");
+    super::copy_file(&f.path(), &backup).await;
+    f.enqueue(messages("t", 4)).await.expect("enqueue");
+    read(&mut *session, 4).await;
+    drop(session);
+    let super::SqliteFixture {
+        folder,
+        store,
+        pool,
+        outbox,
+    } = f;
+    drop(outbox);
+    pool.close().await;
+    store.close().await;
+    let path = folder.path().join("outbox.db");
+    closed(&path).await;
+    std::fs::copy(&backup, &path).expect("write the backup back");
+
+    let store = SqliteStore::open(&path).await.expect("open");
+    let lease = claim(&store, "d", "second").await;
+    let error = store.open(&lease).await.map(drop).expect_err("set back");
+    let behind = matches!(
+        error,
+        StoreError::SequenceBehind {
+            last: 5,
+            high_water: 9,
+            ..
+        }
+    );
+    assert!(behind, "{error}");
+    assert_eq!(store.adopt().await.expect("adopt"), ["d"]);
+    let mut session = lead(&store, "d", "second").await;
+    assert_ne!(session.opened().incarnation, incarnation);
+    store
+        .import("s", 0, 1, &messages("new", 1))
+        .await
+        .expect("import");
+    let all = read(&mut *session, 6).await;
+    assert_eq!(
+        (&*all[5].topic, all[5].seq),
+        ("new", 10),
+        "no seq is used again"
+    );
 }
