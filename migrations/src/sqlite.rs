@@ -49,6 +49,9 @@ mod tests {
     #[test]
     fn the_inbox_can_be_created_again() {
         let creates = SQLITE_INBOX.matches("create table").count();
-        assert_eq!(SQLITE_INBOX.matches("create table if not exists").count(), creates);
+        assert_eq!(
+            SQLITE_INBOX.matches("create table if not exists").count(),
+            creates
+        );
     }
 }
