@@ -126,6 +126,8 @@ impl Keeper {
             if progress.closed {
                 return Err(AppendError::Closed);
             }
+            // A checkpoint that failed for good will never make room.
+            self.shared.check_writable()?;
             if let Some(error) = progress.error.take() {
                 return Err(AppendError::Full(error));
             }
