@@ -35,12 +35,7 @@ pub fn everything() -> Result<bool> {
             "warnings",
         ]),
     )?;
-    let mut docs = cargo([
-        "doc",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-    ]);
+    let mut docs = cargo(["doc", "--workspace", "--no-deps"]);
     passed &= step("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
     let Some(with_postgres) = build_tests(WITH_POSTGRES)? else {
         return report(Totals::default(), false);
