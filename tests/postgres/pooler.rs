@@ -40,7 +40,7 @@ async fn write(url: String, writer: usize) {
     for n in 0..MESSAGES_EACH {
         let mut tx = connection.begin().await.expect("begin");
         let message = messages("t", 1).remove(0).key(writer).header("n", n.to_string());
-        Outbox::default().enqueue(&mut tx, message).await.expect("enqueue");
+        Outbox::default().pooled().enqueue(&mut tx, message).await.expect("enqueue");
         tx.commit().await.expect("commit");
     }
 }

@@ -2,4 +2,4 @@
 -- Index: none. A transaction with a WAL record of a few bytes; its own commit is synchronous, and so
 -- flushes everything before it.
 select set_config('synchronous_commit', 'local', true),
-       pg_logical_emit_message(true, 'outbox', '')
+       pg_logical_emit_message(true, 'outbox', '')::text

@@ -118,10 +118,13 @@ impl Endpoint {
     /// as every guide to PgBouncer says.
     fn ini(&self, port: u16, connections: u32) -> String {
         let Self { host, port: server_port, user, password, database } = self;
+        let password = match password.as_str() {
+            "" => String::new(),
+            password => format!(" password='{password}'"),
+        };
         format!(
             "[databases]\n\
-             {database} = host={host} port={server_port} dbname={database} user={user} \
-             password='{password}'\n\
+             {database} = host={host} port={server_port} dbname={database} user={user}{password}\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\n\
              listen_port = {port}\n\
