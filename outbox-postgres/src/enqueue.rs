@@ -85,7 +85,9 @@ impl Outbox {
     ) -> Result<Uuid, StoreError> {
         message.validate()?;
         let message = self.traced(message)?;
-        let row = self.statements.query(ENQUEUE)
+        let row = self
+            .statements
+            .query(ENQUEUE)
             .bind(&message.topic)
             .bind(&message.payload[..])
             .bind(&message.content_type)
@@ -130,7 +132,9 @@ impl Outbox {
         tx: &mut PgConnection,
         batch: &[Message],
     ) -> Result<Vec<Uuid>, StoreError> {
-        let row = self.statements.query(ENQUEUE_MANY)
+        let row = self
+            .statements
+            .query(ENQUEUE_MANY)
             .bind(batch.iter().map(|m| m.topic.as_str()).collect::<Vec<_>>())
             .bind(batch.iter().map(|m| &m.payload[..]).collect::<Vec<_>>())
             .bind(

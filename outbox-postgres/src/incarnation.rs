@@ -31,7 +31,8 @@ impl Incarnation {
         connection: &mut PgConnection,
         statements: &Statements,
     ) -> Result<Self, StoreError> {
-        let row = statements.query(INCARNATION)
+        let row = statements
+            .query(INCARNATION)
             .fetch_one(connection)
             .await
             .or_store("read the store's identity")?;

@@ -16,16 +16,19 @@ pub(crate) async fn beat(
 ) -> Result<Board, StoreError> {
     check_instance(instance)?;
     let doing = "beat the relay's heart";
-    statements.query(BEAT)
+    statements
+        .query(BEAT)
         .bind(instance)
         .execute(&mut *connection)
         .await
         .or_store(doing)?;
-    let relays = statements.query(RELAYS)
+    let relays = statements
+        .query(RELAYS)
         .fetch_all(&mut *connection)
         .await
         .or_store(doing)?;
-    let leases = statements.query(LEASES)
+    let leases = statements
+        .query(LEASES)
         .fetch_all(&mut *connection)
         .await
         .or_store(doing)?;
@@ -54,7 +57,8 @@ pub(crate) async fn claim(
     instance: &str,
 ) -> Result<Option<Lease>, StoreError> {
     check_instance(instance)?;
-    let row = statements.query(CLAIM)
+    let row = statements
+        .query(CLAIM)
         .bind(&seen.destination)
         .bind(instance)
         .bind(&seen.owner)
@@ -75,7 +79,8 @@ pub(crate) async fn release(
     statements: &Statements,
     lease: &Lease,
 ) -> Result<(), StoreError> {
-    statements.query(RELEASE)
+    statements
+        .query(RELEASE)
         .bind(&lease.destination)
         .bind(&lease.owner)
         .bind(lease.epoch)
@@ -91,7 +96,8 @@ pub(crate) async fn leave(
     statements: &Statements,
     instance: &str,
 ) -> Result<(), StoreError> {
-    statements.query(LEAVE)
+    statements
+        .query(LEAVE)
         .bind(instance)
         .execute(connection)
         .await

@@ -338,7 +338,9 @@ async fn only_unrouted(
 async fn wait_until_flushed(session: &mut PostgresSession, lsn: i64) -> Result<(), StoreError> {
     let doing = "wait until messages are durable";
     for _ in 0..FLUSH_READS_MAX {
-        let row = session.store.query(FLUSHED)
+        let row = session
+            .store
+            .query(FLUSHED)
             .fetch_one(&mut session.connection)
             .await
             .or_store(doing)?;
@@ -347,7 +349,9 @@ async fn wait_until_flushed(session: &mut PostgresSession, lsn: i64) -> Result<(
         }
     }
     // Its own commit record lies behind `lsn`, and its commit returns when that is flushed.
-    session.store.query(FORCE_FLUSH)
+    session
+        .store
+        .query(FORCE_FLUSH)
         .execute(&mut session.connection)
         .await
         .or_store(doing)?;
@@ -357,7 +361,9 @@ async fn wait_until_flushed(session: &mut PostgresSession, lsn: i64) -> Result<(
 /// Who could still commit a gap's seq. Read after the page, so that a transaction which is missing here
 /// has ended, and the next page shows what it committed.
 async fn read_locks(session: &mut PostgresSession) -> Result<(), StoreError> {
-    let rows = session.store.query(HOLDERS)
+    let rows = session
+        .store
+        .query(HOLDERS)
         .fetch_all(&mut session.connection)
         .await
         .or_store("read who holds gaps open")?;

@@ -82,7 +82,8 @@ impl PostgresSession {
         let stored: Incarnation = state.incarnation.parse()?;
         state.check(store, lease, &incarnation, &stored)?;
         let token = Uuid::now_v7();
-        store.query(OPEN_SESSION)
+        store
+            .query(OPEN_SESSION)
             .bind(&lease.destination)
             .bind(token)
             .bind(lease.epoch)
@@ -140,7 +141,9 @@ impl PostgresSession {
     /// # Errors
     /// [`StoreError::SequenceBehind`] when it stands below what was read already.
     pub(crate) async fn read_sequence(&mut self) -> Result<(), StoreError> {
-        let row = self.store.query(POLL)
+        let row = self
+            .store
+            .query(POLL)
             .fetch_one(&mut self.connection)
             .await
             .or_store("read the sequence")?;
@@ -239,7 +242,8 @@ impl LeaseState {
         lease: &Lease,
     ) -> Result<Self, StoreError> {
         let doing = "open the session";
-        let row = store.query(OPEN_LEASE)
+        let row = store
+            .query(OPEN_LEASE)
             .bind(&lease.destination)
             .fetch_optional(connection)
             .await
@@ -341,7 +345,8 @@ async fn read_gaps(
     lease: &Lease,
 ) -> Result<Vec<StoredGap>, StoreError> {
     let doing = "read the open gaps";
-    let rows = store.query(OPEN_GAPS)
+    let rows = store
+        .query(OPEN_GAPS)
         .bind(&lease.destination)
         .fetch_all(connection)
         .await
@@ -367,7 +372,8 @@ async fn read_keys(
     connection: &mut PgConnection,
     lease: &Lease,
 ) -> Result<Vec<BlockedKey>, StoreError> {
-    let rows = store.query(OPEN_KEYS)
+    let rows = store
+        .query(OPEN_KEYS)
         .bind(&lease.destination)
         .fetch_all(connection)
         .await

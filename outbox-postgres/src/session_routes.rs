@@ -42,7 +42,8 @@ impl Routes {
         destination: &str,
     ) -> Result<Self, StoreError> {
         let doing = "read the routes";
-        let rows = statements.query(ROUTES)
+        let rows = statements
+            .query(ROUTES)
             .fetch_all(connection)
             .await
             .or_store(doing)?;

@@ -33,7 +33,9 @@ pub(crate) async fn due(
     limit: PageLimit,
 ) -> Result<Due, StoreError> {
     let doing = "read what is due";
-    let rows = session.store.query(DUE)
+    let rows = session
+        .store
+        .query(DUE)
         .bind(&session.lease.destination)
         .bind(i64::try_from(limit.rows.max(1)).unwrap_or(i64::MAX - 1) + 1)
         .fetch_all(&mut session.connection)
@@ -100,7 +102,9 @@ pub(crate) async fn parked(
     limit: PageLimit,
 ) -> Result<Parked, StoreError> {
     let rows_max = limit.rows.max(1);
-    let rows = session.store.query(PARKED)
+    let rows = session
+        .store
+        .query(PARKED)
         .bind(&session.lease.destination)
         .bind(&*key.topic)
         .bind(&*key.key)
@@ -180,7 +184,9 @@ async fn behind_marker(
 /// What operators asked for, with the delivery rows of the messages.
 pub(crate) async fn requests(session: &mut PostgresSession) -> Result<Vec<Request>, StoreError> {
     let doing = "read what operators asked for";
-    let rows = session.store.query(REQUESTS)
+    let rows = session
+        .store
+        .query(REQUESTS)
         .bind(&session.lease.destination)
         .fetch_all(&mut session.connection)
         .await
@@ -219,7 +225,9 @@ async fn requested(
         .or_store(doing)?;
     let column = |at: usize| -> Vec<Option<&str>> { heads.iter().map(|row| row.get(at)).collect() };
     let seqs: Vec<Seq> = heads.iter().map(|row| row.get(0)).collect();
-    let rows = session.store.query(REQUESTED)
+    let rows = session
+        .store
+        .query(REQUESTED)
         .bind(&session.lease.destination)
         .bind(seqs)
         .bind(column(1))

@@ -16,13 +16,11 @@ pub(crate) async fn settle(
     settlement: &Settlement,
 ) -> Result<(), StoreError> {
     if settlement.through > session.position {
-        return Err(damaged(
-            "settle",
-            format!(
-                "it would move the cursor to {}, but the last page ended at {}",
-                settlement.through, session.position
-            ),
-        ));
+        let beyond = format!(
+            "it would move the cursor to {}, but the last page ended at {}",
+            settlement.through, session.position
+        );
+        return Err(refused(session, beyond).await?);
     }
     let cursor = settlement.through.max(session.cursor);
     let changes = session
@@ -34,7 +32,9 @@ pub(crate) async fn settle(
         return Ok(());
     }
     let Some(xid) = write(session, settlement, cursor, &changes, &unrouted).await? else {
-        return Err(why_refused(session).await?);
+        let changed = "the destination's topics were changed while the session was open: open it \
+                       again";
+        return Err(refused(session, changed).await?);
     };
     session.gaps.settled(&changes, &settlement.late, xid);
     session.unrouted.retain(|(through, _)| *through > cursor);
@@ -83,7 +83,9 @@ async fn write(
         .iter()
         .map(|gap| gap.fence.map(|fence| fence.to_string()))
         .collect();
-    let row = session.store.query(SETTLE)
+    let row = session
+        .store
+        .query(SETTLE)
         .bind(&session.lease.destination)
         .bind(session.lease.epoch)
         .bind(session.route_version)
@@ -143,13 +145,14 @@ async fn write(
     .transpose()
 }
 
-/// The guard found nothing: the lease is another's, or the routes are other ones now.
-async fn why_refused(session: &mut PostgresSession) -> Result<StoreError, StoreError> {
-    let lost = StoreError::LeaseLost {
-        destination: session.lease.destination.clone(),
-        epoch: session.lease.epoch,
-    };
-    let row = session.store.query(OPEN_LEASE)
+/// Why nothing may be written: the lease is lost, or else `otherwise`.
+async fn refused(
+    session: &mut PostgresSession,
+    otherwise: impl Into<String>,
+) -> Result<StoreError, StoreError> {
+    let row = session
+        .store
+        .query(OPEN_LEASE)
         .bind(&session.lease.destination)
         .fetch_optional(&mut session.connection)
         .await
@@ -158,13 +161,12 @@ async fn why_refused(session: &mut PostgresSession) -> Result<StoreError, StoreE
         row.get::<Option<i64>, _>("epoch") == Some(session.lease.epoch)
             && row.get::<Option<&str>, _>("owner") == Some(&session.lease.owner)
     });
-    Ok(if leads {
-        damaged(
-            "settle",
-            "the destination's topics were changed while the session was open: open it again",
-        )
-    } else {
-        lost
+    if leads {
+        return Ok(damaged("settle", otherwise));
+    }
+    Ok(StoreError::LeaseLost {
+        destination: session.lease.destination.clone(),
+        epoch: session.lease.epoch,
     })
 }
 

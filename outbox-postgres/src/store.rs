@@ -8,7 +8,7 @@ use outbox_core::{
     Board, Lease, LeaseRow, Maintained, Maintenance, Session, Store, StoreError, limits,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row, SqlStr};
+use sqlx::{ConnectOptions, Connection, PgConnection, PgPool, Row};
 use tokio::sync::Mutex;
 
 use crate::admin::version;
@@ -224,7 +224,8 @@ impl Store for PostgresStore {
         let mut connection = self.open_connection().await?;
         self.enter(&mut connection).await?;
         version::check(&self.desk(), &mut connection).await?;
-        let row = self.query(CHECK)
+        let row = self
+            .query(CHECK)
             .fetch_one(&mut connection)
             .await
             .or_store("check the store")?;
