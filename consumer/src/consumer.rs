@@ -43,6 +43,8 @@ pub struct Consumer<I: Inbox> {
     handlers: Vec<(String, Handler<I::Tx>)>,
     workers: usize,
     batch: usize,
+    /// Records that wait in front of one worker: less in tests alone.
+    queue: usize,
     retry: RetryPolicy,
     on_dead: DeadPolicy,
     attempt_timeout: Duration,
@@ -59,6 +61,7 @@ impl<I: Inbox> Consumer<I> {
             handlers: Vec::new(),
             workers: limits::WORKERS,
             batch: limits::BATCH_RECORDS,
+            queue: limits::QUEUE_RECORDS_MAX,
             retry: RetryPolicy::default(),
             on_dead: DeadPolicy::default(),
             attempt_timeout: limits::ATTEMPT_TIMEOUT,
@@ -116,6 +119,13 @@ impl<I: Inbox> Consumer<I> {
         self
     }
 
+    /// Makes queues so short that workers fall behind all the time.
+    #[cfg(test)]
+    pub(crate) fn queue(mut self, records: usize) -> Self {
+        self.queue = records;
+        self
+    }
+
     /// When a failed record is tried again; `max_age` counts from its first failure. Attempts
     /// are counted in memory: a restart gives a record a fresh set.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
@@ -161,7 +171,9 @@ impl<I: Inbox> Consumer<I> {
         let (notices, notifying) = Notices::new(&self.name, self.alerts);
         let metrics = Arc::new(Metrics::new(&self.name));
         let room = Arc::new(Notify::new());
-        let (queues, receivers) = (0..self.workers).map(|_| queue(room.clone())).unzip();
+        let (queues, receivers) = (0..self.workers)
+            .map(|_| queue(self.queue, room.clone()))
+            .unzip();
         let link = Link {
             consumer: self.name.clone(),
             source: self.source,

@@ -58,9 +58,9 @@ pub(crate) fn worker_of(record: &Record, workers: usize) -> usize {
     }
 }
 
-/// A new queue; `room` is told whenever the reader may be able to go on.
-pub(crate) fn queue(room: Arc<Notify>) -> (QueueSender, QueueReceiver) {
-    let (sender, receiver) = mpsc::channel(limits::QUEUE_RECORDS_MAX);
+/// A new queue of so many records; `room` is told whenever the reader may be able to go on.
+pub(crate) fn queue(records: usize, room: Arc<Notify>) -> (QueueSender, QueueReceiver) {
+    let (sender, receiver) = mpsc::channel(records);
     let state = Arc::new(State {
         bytes: AtomicUsize::new(0),
         stalled: AtomicBool::new(false),
@@ -103,7 +103,7 @@ impl QueueSender {
 
     /// Whether it is at most half full: a worker that is behind is worth a look at the source.
     pub(crate) fn is_half_empty(&self) -> bool {
-        self.sender.capacity() >= limits::QUEUE_RECORDS_MAX / 2
+        self.sender.capacity() >= self.sender.max_capacity().div_ceil(2)
             && self.state.bytes.load(Ordering::Relaxed) <= limits::QUEUE_BYTES_MAX / 2
     }
 

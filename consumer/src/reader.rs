@@ -450,3 +450,6 @@ impl Partition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

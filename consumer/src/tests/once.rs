@@ -189,7 +189,8 @@ fn faulty(world: &World, seed: u64) -> Consumer<Inbox> {
             _ => Ok(()),
         }
     });
-    keeper.retry(retry).workers(4).batch(32)
+    // Queues shorter than a batch: workers fall behind, and catch up, all the time.
+    keeper.retry(retry).workers(4).batch(32).queue(8)
 }
 
 /// As `until`, for tests on a running clock.
