@@ -36,11 +36,36 @@ impl Engine {
                 }
             }
         }
+        self.hold_back(&touched, &mut stretch);
         if stretch.messages.is_empty() && !untried {
             self.stretch_is_over(stretch);
         } else {
             let at = self.backlog.partition_point(|s| s.serial < stretch.serial);
             self.backlog.insert(at, stretch);
+        }
+    }
+
+    /// Later messages of a key that failed wait for the settle of their own page, even where a
+    /// dead message does not block: after a crash in between it would be read, and sent, again,
+    /// behind them.
+    fn hold_back(&mut self, touched: &HashSet<KeyRef>, stretch: &mut Stretch) {
+        if touched.is_empty() {
+            return;
+        }
+        for message in std::mem::take(&mut stretch.messages) {
+            let key = message.key_ref().filter(|key| touched.contains(key));
+            match key {
+                Some(key) if self.keeps_order(&message) => {
+                    park(
+                        &mut self.keys,
+                        &self.context.meters,
+                        &message,
+                        &key,
+                        stretch,
+                    );
+                }
+                _ => stretch.messages.push(message),
+            }
         }
     }
 

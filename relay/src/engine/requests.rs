@@ -1,6 +1,8 @@
 //! What operators ask for, applied right after a session opened, when nothing is on its way.
 
-use outbox_core::{DeliveryState, Exception, KeyRef, Request, RequestAction, Requested};
+use std::collections::HashSet;
+
+use outbox_core::{DeliveryState, Exception, KeyRef, Request, RequestAction, Requested, Seq};
 
 use super::changes::Changes;
 use super::{Ended, Engine, bounded};
@@ -13,7 +15,15 @@ impl Engine {
             if requests.is_empty() {
                 return Ok(());
             }
+            // Two requests about one message: the second was read beside a row that the first is
+            // about to change, so it waits for the next round, where it is read anew.
+            let mut touched = HashSet::new();
             for request in requests {
+                let seqs: Vec<Seq> = request.messages.iter().map(|m| m.seq).collect();
+                if seqs.iter().any(|seq| touched.contains(seq)) {
+                    break;
+                }
+                touched.extend(seqs);
                 self.apply(request);
             }
             // Written before the next are read, or the same ones come again.

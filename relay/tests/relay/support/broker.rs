@@ -181,7 +181,14 @@ impl State {
         if message.redelivery > 0 {
             return done.stored.contains(&(message.seq, message.redelivery));
         }
-        message.seq < done.low_water || done.seqs.contains(&message.seq)
+        let known = message.seq < done.low_water || done.seqs.contains(&message.seq);
+        let stored = self.stored.iter().any(|s| s.seq == message.seq);
+        assert!(
+            !known || stored,
+            "seq {} was said never to come",
+            message.seq
+        );
+        known
     }
 
     fn keep(&mut self, batch: &Batch, message: &Pending) {
