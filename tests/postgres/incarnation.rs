@@ -234,7 +234,7 @@ async fn row_level_security_is_an_error_and_not_a_loss() {
     stage
         .run(
             "alter table outbox.message enable row level security; \
-        create policy even on outbox.message for select using (seq % 2 = 0); create policy any on outbox.message for insert with check (true)",
+        create policy even on outbox.message for select using (seq % 2 = 0); create policy writers on outbox.message for insert with check (true)",
         )
         .await;
     stage.enqueue(messages("t", 10)).await;
