@@ -83,8 +83,9 @@ pub async fn open(settings: &StoreSettings, missing: IfMissing) -> Result<OpenSt
         StoreUrl::Sqlite(path) => {
             prepare_folder(&path, missing)?;
             let store = SqliteStore::open(&path).await?;
-            if missing == IfMissing::Create {
-                store.migrate().await?;
+            match missing {
+                IfMissing::Create => drop(store.migrate().await?),
+                IfMissing::Fail => store.check().await?,
             }
             Ok(OpenStore {
                 store: Arc::new(store.clone()),

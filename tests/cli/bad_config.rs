@@ -151,6 +151,23 @@ fn flags_go_over_variables_over_the_file_over_defaults() {
 }
 
 #[test]
+fn config_check_says_where_each_value_comes_from() {
+    let place = Place::new();
+    place.write("outbox.toml", "[relay]\nname = \"a\"\npage_rows = 7\n");
+    let variables = [("OUTBOX_RELAY_NAME", "b")];
+    let ran = place.run_with(
+        &variables,
+        &["config", "check", "--json", "--schema", "other"],
+    );
+    let json = ran.ended_with(0).json();
+    let origin = |key: &str| json["settings"][key]["origin"].as_str().map(str::to_owned);
+    assert_eq!(origin("relay.page_rows").as_deref(), Some("outbox.toml"));
+    assert_eq!(origin("relay.name").as_deref(), Some("OUTBOX_RELAY_NAME"));
+    assert_eq!(origin("store.schema").as_deref(), Some("--schema"));
+    assert_eq!(origin("store.url").as_deref(), Some("default"));
+}
+
+#[test]
 fn config_check_prints_everything_but_secrets() {
     let place = Place::new();
     place.write("url", "postgres://app:hunter2@db/shop\n");

@@ -41,10 +41,15 @@ async fn a_database_that_does_not_exist_is_named_with_the_cure() {
 #[tokio::test]
 async fn a_missing_schema_is_told_with_the_command_that_makes_it() {
     let (place, database) = (Place::new(), TestDb::new().await);
-    for command in ["status", "relay", "doctor"] {
+    for command in ["status", "relay", "adopt"] {
         let ran = place.run(&[command, "--store", database.url()]);
         ran.ended_with(SCHEMA).complained("run `outbox migrate`");
     }
+    let doctor = place.run(&["doctor", "--store", database.url()]);
+    assert!(
+        doctor.ended_with(1).stdout.contains("run `outbox migrate`"),
+        "{doctor:?}"
+    );
     let events = place.write("events.ndjson", "{\"a\":1}\n");
     let send = [
         "send",

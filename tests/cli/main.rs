@@ -3,6 +3,7 @@
 mod bad_config;
 mod bad_store;
 mod demo;
+mod documents;
 mod harness;
 mod operator;
 mod relay;

@@ -118,3 +118,16 @@ fn an_address_that_is_reachable_from_outside_is_refused_unless_allowed() {
     let ran = place.run(&["relay", "--listen", "0.0.0.0:0"]);
     ran.ended_with(3).complained("no authentication");
 }
+
+#[test]
+fn a_broker_that_nobody_knows_is_a_mistake_in_the_configuration() {
+    let place = Place::new();
+    place.write(
+        "outbox.toml",
+        "[[destination]]\nname = \"a\"\ntopics = [\"*\"]\nbroker = \"carrier-pigeon://u:pw@loft\"\n",
+    );
+    let ran = place.run(&["relay"]);
+    ran.ended_with(3)
+        .complained("the broker of destination \"a\"");
+    assert!(!ran.stderr.contains(":pw@"), "{ran:?}");
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use outbox_broker_adapters::ConnectError;
 use outbox_core::{AlertSink, Broker, Destination};
 use outbox_relay::{
     AlertOptions, CommandSink, HttpOptions, LogSink, MaintenanceOptions, Relay, RelayError,
@@ -59,15 +60,19 @@ async fn brokers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Broker>
     for destination in &settings.destinations {
         let name = &destination.destination.name;
         let broker = outbox_broker_adapters::connect(destination.broker.expose()).await;
-        let broker = broker.map_err(|e| {
-            Problem::new(
-                Exit::Unreachable,
-                format!("open the broker of destination {name:?}: {e}"),
-            )
-        })?;
+        let broker = broker.map_err(|e| unopened(name, &e))?;
         brokers.insert(name.clone(), broker);
     }
     Ok(brokers)
+}
+
+fn unopened(destination: &str, error: &ConnectError) -> Problem {
+    let exit = match error {
+        ConnectError::Url { .. } => Exit::Config,
+        _ => Exit::Unreachable,
+    };
+    let text = format!("open the broker of destination {destination:?}: {error}");
+    Problem::new(exit, text)
 }
 
 fn options(settings: &Settings) -> Result<RelayOptions, Problem> {

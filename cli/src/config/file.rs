@@ -8,6 +8,7 @@ use outbox_core::{OnDead, Order, TopicPattern};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::setting::Setting;
 use super::value::{Name, SecretRef, Span, StartAt};
 
 /// The whole file.
@@ -24,6 +25,38 @@ pub struct File {
     pub maintenance: MaintenanceSection,
     /// `[alerts]`
     pub alerts: AlertsSection,
+}
+
+impl File {
+    /// The settings that the file gives.
+    pub fn given(&self) -> impl Iterator<Item = Setting> {
+        let (store, relay, alerts) = (&self.store, &self.relay, &self.alerts);
+        [
+            (Setting::StoreUrl, store.url.is_some()),
+            (Setting::StoreSchema, store.schema.is_some()),
+            (Setting::StorePooled, store.pooled.is_some()),
+            (Setting::RelayName, relay.name.is_some()),
+            (Setting::RelayListen, relay.listen.is_some()),
+            (Setting::RelayAllowRemote, relay.allow_remote.is_some()),
+            (Setting::RelayLeaseTtl, relay.lease_ttl.is_some()),
+            (Setting::RelayPageRows, relay.page_rows.is_some()),
+            (Setting::RelayPageBytes, relay.page_bytes.is_some()),
+            (
+                Setting::MaintenanceRetention,
+                self.maintenance.retention.is_some(),
+            ),
+            (
+                Setting::MaintenanceSchedule,
+                self.maintenance.schedule.is_some(),
+            ),
+            (Setting::AlertsLog, alerts.log.is_some()),
+            (Setting::AlertsWebhook, alerts.webhook.is_some()),
+            (Setting::AlertsSlack, alerts.slack.is_some()),
+            (Setting::AlertsCommand, alerts.command.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(setting, given)| given.then_some(setting))
+    }
 }
 
 /// `[store]`

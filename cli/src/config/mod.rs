@@ -209,6 +209,9 @@ impl Settings {
     ) -> Result<(), String> {
         let document = Document { path, text };
         let file = document.parse().map_err(|e| e.to_string())?;
+        let origin = path.display().to_string();
+        self.origins
+            .extend(file.given().map(|setting| (setting.key(), origin.clone())));
         let mut reader = Reader {
             document,
             variables,

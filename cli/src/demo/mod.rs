@@ -26,7 +26,7 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 
 use crate::args;
-use crate::config::Settings;
+use crate::config::{Setting, Settings};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::store::StoreUrl;
@@ -72,17 +72,18 @@ pub fn run(args: &args::Demo, settings: &Settings, output: Output) -> Result<Exi
     Ok(if clean { Exit::Ok } else { Exit::Failed })
 }
 
-/// Only a Postgres that was named is used; the default is a file that goes away with the demo.
+/// Only a database that the command line names is used: what `outbox.toml` names is not for playing.
 async fn open_shop(
     settings: &Settings,
     folder: &std::path::Path,
 ) -> Result<Arc<dyn Shop>, Problem> {
-    let url = settings.store.url.expose();
-    match StoreUrl::parse(url).map_err(|e| Problem::new(Exit::Config, e))? {
-        StoreUrl::Sqlite(_) => Ok(Arc::new(shop_sqlite::SqliteShop::open(folder).await?)),
-        StoreUrl::Postgres(_) => {
-            let url = settings.store.url.clone();
-            Ok(Arc::new(shop_postgres::PostgresShop::open(url).await?))
-        }
+    let origin = settings.origins.get(Setting::StoreUrl.key());
+    let url = &settings.store.url;
+    let named = origin.is_some_and(|origin| origin == "--store");
+    match StoreUrl::parse(url.expose()).map_err(|e| Problem::new(Exit::Config, e))? {
+        StoreUrl::Postgres(_) if named => Ok(Arc::new(
+            shop_postgres::PostgresShop::open(url.clone()).await?,
+        )),
+        _ => Ok(Arc::new(shop_sqlite::SqliteShop::open(folder).await?)),
     }
 }

@@ -13,7 +13,7 @@ use outbox_core::Broker;
 use outbox_log_broker::Log;
 use outbox_relay::{Relay, RelayOptions};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -33,15 +33,16 @@ pub struct Process {
     runtime: Runtime,
     shutdown: CancellationToken,
     tasks: [JoinHandle<()>; 2],
+    /// Belongs to this process alone: what its tasks say while it is killed is nobody's problem.
+    problems: UnboundedReceiver<Problem>,
 }
 
 impl Process {
-    /// Starts relay and consumer. What goes wrong in them is sent to `problems`.
+    /// Starts relay and consumer.
     pub fn start(
         shop: &Arc<dyn Shop>,
         log: &Arc<Log>,
         sabotage: &Arc<Sabotage>,
-        problems: &UnboundedSender<Problem>,
     ) -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -58,15 +59,26 @@ impl Process {
         let source = Arc::new(LogSource::new(Arc::clone(log)));
         let (shop, token) = (Arc::clone(shop), shutdown.clone());
         let consumer = async move { shop.bill(source, token).await };
+        let (report, problems) = unbounded_channel();
         let tasks = [
-            runtime.spawn(reported(relay, problems.clone())),
-            runtime.spawn(reported(consumer, problems.clone())),
+            runtime.spawn(reported(relay, report.clone())),
+            runtime.spawn(reported(consumer, report)),
         ];
         Ok(Self {
             runtime,
             shutdown,
             tasks,
+            problems,
         })
+    }
+
+    /// What went wrong; waits until something does. Cancel-safe.
+    pub async fn problem(&mut self) -> Problem {
+        match self.problems.recv().await {
+            Some(problem) => problem,
+            // Both parts ended without a problem.
+            None => std::future::pending().await,
+        }
     }
 
     /// Kills it, as `kill -9` would.

@@ -12,7 +12,6 @@ use outbox_core::{
 };
 use outbox_log_broker::{Log, LogOptions};
 use tokio::runtime::Runtime;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -68,10 +67,6 @@ struct Scene<'a> {
     log: Arc<Log>,
     sabotage: Arc<Sabotage>,
     process: Option<Process>,
-    problems: (
-        mpsc::UnboundedSender<Problem>,
-        mpsc::UnboundedReceiver<Problem>,
-    ),
     interrupted: CancellationToken,
     kills: usize,
 }
@@ -88,7 +83,6 @@ impl Story<'_> {
             log: self.open_log()?,
             sabotage: Sabotage::new(plan.kills.clone()),
             process: None,
-            problems: mpsc::unbounded_channel(),
             interrupted,
             kills: 0,
         };
@@ -150,7 +144,7 @@ impl Story<'_> {
 impl Scene<'_> {
     fn start_process(&mut self) -> Result<(), Problem> {
         let shop = self.story.shop;
-        let process = Process::start(shop, &self.log, &self.sabotage, &self.problems.0)?;
+        let process = Process::start(shop, &self.log, &self.sabotage)?;
         self.process = Some(process);
         Ok(())
     }
@@ -271,11 +265,17 @@ impl Scene<'_> {
 
     /// All arms are cancel-safe.
     async fn next_event(&mut self) -> Event {
+        let problem = async {
+            match &mut self.process {
+                Some(process) => process.problem().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             () = self.interrupted.cancelled() => Event::Interrupted,
             () = self.sabotage.called() => Event::Kill,
-            Some(problem) = self.problems.1.recv() => Event::Problem(problem),
+            problem = problem => Event::Problem(problem),
             () = tokio::time::sleep(LOOK) => Event::Look,
         }
     }
