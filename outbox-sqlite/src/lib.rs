@@ -40,7 +40,10 @@ mod witness;
 mod store;
 
 mod coverage;
+mod filling;
 mod opening;
+mod parking;
+mod requested;
 mod session;
 mod settle;
 mod unrouted;

@@ -142,3 +142,19 @@ pub(crate) fn exception(row: &SqliteRow, at: usize) -> Result<Option<Exception>,
         blocks_key: get(row, at + 8)?,
     }))
 }
+
+/// Columns of a message and its payload, before those of the delivery row in the same row.
+pub(crate) const DELIVERY: usize = 10;
+
+/// A message with what its delivery row adds.
+pub(crate) fn with_row(
+    row: &SqliteRow,
+    strings: &mut Strings,
+) -> Result<(Pending, Exception), StoreError> {
+    let mut message = pending(row, strings)?;
+    let found = exception(row, DELIVERY)?;
+    let found = found.ok_or_else(|| corrupt("the delivery row of seq", message.seq))?;
+    message.attempts = found.attempts;
+    message.redelivery = found.redelivery;
+    Ok((message, found))
+}

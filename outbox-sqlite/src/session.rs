@@ -4,19 +4,21 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use outbox_core::{
-    Due, Exception, KeyRef, Lease, Opened, Page, PageLimit, Parked, Pending, Request,
-    RequestAction, Requested, Seq, Session, Settlement, StoreError, Waiting,
+    Due, KeyRef, Lease, Opened, Page, PageLimit, Parked, Request, Seq, Session, Settlement,
+    StoreError, Waiting,
 };
-use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
 
 use crate::connect::options;
 use crate::coverage::Routes;
-use crate::error::{corrupt, failed};
-use crate::limits::{MARKER_SCAN_SEQS, REQUEST_MESSAGES_MAX};
+use crate::error::failed;
+use crate::filling::Filling;
 use crate::opening::load;
+use crate::parking::{Behind, followers, marker, parked_rows};
+use crate::requested::requests;
 use crate::row::{
-    Strings, delivery_columns, exception, from_micros, get, message_columns, pending, to_micros,
+    DELIVERY, Strings, delivery_columns, from_micros, get, message_columns, pending, to_micros,
+    with_row,
 };
 use crate::settle;
 use crate::store::{SqliteStore, last_seq};
@@ -63,39 +65,6 @@ impl SqliteSession {
     }
 }
 
-/// A page or another bounded list that is filling up.
-struct Filling {
-    limit: PageLimit,
-    rows: usize,
-    bytes: usize,
-}
-
-impl Filling {
-    fn new(limit: PageLimit) -> Self {
-        Self {
-            limit,
-            rows: 0,
-            bytes: 0,
-        }
-    }
-
-    /// Whether one more of `bytes` still fits; the first always does.
-    fn takes(&mut self, bytes: usize) -> bool {
-        let fits = self.rows < self.limit.rows.max(1)
-            && (self.rows == 0 || self.bytes + bytes <= self.limit.bytes);
-        self.rows += 1;
-        self.bytes += bytes;
-        fits
-    }
-
-    /// Rows to ask for: one more than fit tells whether there are more.
-    fn ask(&self) -> i64 {
-        i64::try_from(self.limit.rows.max(1))
-            .unwrap_or(i64::MAX)
-            .saturating_add(1)
-    }
-}
-
 /// Columns of a page's row behind the message: whether it is covered.
 const COVERED: usize = 10;
 
@@ -104,17 +73,6 @@ fn page_sql(covered: &str) -> AssertSqlSafe<String> {
     AssertSqlSafe(format!(
         "SELECT {}, CASE WHEN {covered} THEN m.payload ELSE x'' END, {covered} \
          FROM outbox_message m WHERE m.seq > ?1 ORDER BY m.seq LIMIT ?2",
-        message_columns!()
-    ))
-}
-
-/// The followers of a key from a seq on that have no row of their own.
-fn followers_sql(covered: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!(
-        "SELECT {}, m.payload FROM outbox_message m \
-         WHERE m.seq >= ?2 AND m.seq <= ?3 AND m.topic = ?4 AND m.key = ?5 AND {covered} \
-         AND NOT EXISTS (SELECT 1 FROM outbox_delivery d WHERE d.destination = ?1 AND d.seq = m.seq) \
-         ORDER BY m.seq LIMIT ?6",
         message_columns!()
     ))
 }
@@ -129,44 +87,6 @@ const DUE: &str = concat!(
      WHERE d.destination = ?1 AND d.next_attempt IS NOT NULL \
      AND d.state IN ('retrying', 'scheduled') ORDER BY d.next_attempt, d.seq LIMIT ?2"
 );
-
-/// Parked rows of a key.
-const PARKED: &str = concat!(
-    "SELECT ",
-    message_columns!(),
-    ", m.payload, ",
-    delivery_columns!(),
-    " FROM outbox_delivery d JOIN outbox_message m ON m.seq = d.seq \
-     WHERE d.destination = ?1 AND d.topic = ?2 AND d.key = ?3 AND d.state = 'parked' \
-     ORDER BY d.seq LIMIT ?4"
-);
-
-const MARKER: &str =
-    "SELECT from_seq FROM outbox_parked_key WHERE destination = ? AND topic = ? AND key = ?";
-
-const REQUESTS: &str = "SELECT id, action, seqs, json_array_length(seqs) FROM outbox_request \
-     WHERE destination = ? ORDER BY id LIMIT ?";
-
-/// The messages of a request, with their rows.
-const REQUESTED: &str = concat!(
-    "SELECT m.seq, m.topic, m.key, ",
-    delivery_columns!(),
-    " FROM json_each(?1) j JOIN outbox_message m ON m.seq = j.value \
-     LEFT JOIN outbox_delivery d ON d.destination = ?2 AND d.seq = m.seq ORDER BY m.seq"
-);
-
-/// Columns of [`DUE`] and [`PARKED`] before those of the delivery row.
-const DELIVERY: usize = 10;
-
-/// A message with what its delivery row adds.
-fn with_row(row: &SqliteRow, strings: &mut Strings) -> Result<(Pending, Exception), StoreError> {
-    let mut message = pending(row, strings)?;
-    let found = exception(row, DELIVERY)?;
-    let found = found.ok_or_else(|| corrupt("the delivery row of seq", message.seq))?;
-    message.attempts = found.attempts;
-    message.redelivery = found.redelivery;
-    Ok((message, found))
-}
 
 #[async_trait]
 impl Session for SqliteSession {
@@ -302,151 +222,4 @@ impl Session for SqliteSession {
         self.uncovered.settled(through);
         Ok(())
     }
-}
-
-/// The first parked rows of `key`.
-async fn parked_rows(
-    tx: &mut SqliteConnection,
-    destination: &str,
-    key: &KeyRef,
-    limit: PageLimit,
-    strings: &mut Strings,
-) -> Result<Parked, StoreError> {
-    let (mut parked, mut filling) = (Parked::default(), Filling::new(limit));
-    let mut rows = sqlx::query(PARKED)
-        .bind(destination.to_owned())
-        .bind(key.topic.to_string())
-        .bind(key.key.to_string())
-        .bind(filling.ask())
-        .fetch(tx);
-    while let Some(row) = rows
-        .try_next()
-        .await
-        .map_err(|e| failed("read parked messages", e))?
-    {
-        let (message, _) = with_row(&row, strings)?;
-        if !filling.takes(message.size()) {
-            parked.more = true;
-            break;
-        }
-        parked.messages.push(message);
-    }
-    Ok(parked)
-}
-
-/// From which seq on the messages of `key` are parked without a row.
-async fn marker(
-    tx: &mut SqliteConnection,
-    destination: &str,
-    key: &KeyRef,
-) -> Result<Option<Seq>, StoreError> {
-    let row = sqlx::query(MARKER)
-        .bind(destination.to_owned())
-        .bind(key.topic.to_string())
-        .bind(key.key.to_string())
-        .fetch_optional(tx)
-        .await;
-    let row = row.map_err(|e| failed("read the marker", e))?;
-    row.map(|row| get(&row, 0)).transpose()
-}
-
-/// What is behind a marker.
-struct Behind<'a> {
-    destination: &'a str,
-    key: &'a KeyRef,
-    covered: &'a str,
-    from: Seq,
-    /// The session's read position.
-    to: Seq,
-}
-
-/// The followers behind a marker, re-read from a bounded stretch of the log.
-async fn followers(
-    tx: &mut SqliteConnection,
-    behind: Behind<'_>,
-    limit: PageLimit,
-    strings: &mut Strings,
-) -> Result<Parked, StoreError> {
-    let end = behind
-        .to
-        .min(behind.from.saturating_add(MARKER_SCAN_SEQS - 1));
-    let mut parked = Parked {
-        through: Some(end.max(behind.from - 1)),
-        more: end < behind.to,
-        ..Parked::default()
-    };
-    let mut filling = Filling::new(limit);
-    let mut rows = sqlx::query(followers_sql(behind.covered))
-        .bind(behind.destination.to_owned())
-        .bind(behind.from)
-        .bind(end)
-        .bind(behind.key.topic.to_string())
-        .bind(behind.key.key.to_string())
-        .bind(filling.ask())
-        .fetch(tx);
-    while let Some(row) = rows
-        .try_next()
-        .await
-        .map_err(|e| failed("read followers", e))?
-    {
-        let message = pending(&row, strings)?;
-        if !filling.takes(message.size()) {
-            // Whatever lies between the last that fits and this one is not a follower.
-            parked.through = Some(message.seq - 1);
-            parked.more = true;
-            break;
-        }
-        parked.messages.push(message);
-    }
-    Ok(parked)
-}
-
-/// Whole requests, oldest first, up to the bound.
-async fn requests(
-    tx: &mut SqliteConnection,
-    destination: &str,
-) -> Result<Vec<Request>, StoreError> {
-    let rows = sqlx::query(REQUESTS)
-        .bind(destination.to_owned())
-        .bind(REQUEST_MESSAGES_MAX as i64)
-        .fetch_all(&mut *tx)
-        .await;
-    let (mut found, mut named) = (Vec::new(), 0_usize);
-    for row in rows.map_err(|e| failed("read requests", e))? {
-        named += usize::try_from(get::<i64>(&row, 3)?).unwrap_or_default();
-        if named > REQUEST_MESSAGES_MAX && !found.is_empty() {
-            break;
-        }
-        let word: &str = get(&row, 1)?;
-        let action = RequestAction::from_word(word).ok_or_else(|| corrupt("the action", word))?;
-        let messages = requested(tx, destination, get(&row, 2)?).await?;
-        found.push(Request {
-            id: get(&row, 0)?,
-            action,
-            messages,
-        });
-    }
-    Ok(found)
-}
-
-async fn requested(
-    tx: &mut SqliteConnection,
-    destination: &str,
-    seqs: String,
-) -> Result<Vec<Requested>, StoreError> {
-    let rows = sqlx::query(REQUESTED)
-        .bind(seqs)
-        .bind(destination.to_owned())
-        .fetch_all(tx)
-        .await;
-    let mut messages = Vec::new();
-    for row in rows.map_err(|e| failed("read requests", e))? {
-        messages.push(Requested {
-            seq: get(&row, 0)?,
-            topic: get::<&str>(&row, 1)?.into(),
-            key: get::<Option<&str>>(&row, 2)?.map(Into::into),
-            exception: exception(&row, 3)?,
-        });
-    }
-    Ok(messages)
 }

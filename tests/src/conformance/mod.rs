@@ -96,6 +96,7 @@ macro_rules! store_conformance {
                 a_rolled_back_message_is_never_seen,
                 a_page_ends_at_its_number_of_rows,
                 a_page_ends_at_its_bytes_and_holds_at_least_one_message,
+                a_message_larger_than_a_page_comes_behind_others_too,
                 pages_are_read_ahead_of_settlements,
                 an_empty_store_gives_an_empty_page,
                 poll_says_yes_when_there_is_something_to_read,

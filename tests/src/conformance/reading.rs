@@ -136,6 +136,28 @@ pub async fn a_page_ends_at_its_bytes_and_holds_at_least_one_message(f: &dyn Fix
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
 }
 
+/// However many rows of other destinations come before it.
+pub async fn a_message_larger_than_a_page_comes_behind_others_too(f: &dyn Fixture) {
+    f.admin()
+        .declare(&[destination("d", &["big"])])
+        .await
+        .expect("declare");
+    let mut session = lead(&*f.store(), "d", "first").await;
+    let big = Message::bytes("big", vec![1; 10_000]);
+    f.enqueue([messages("other", 3), vec![big.clone(), big]].concat())
+        .await
+        .expect("enqueue");
+    let limit = PageLimit {
+        rows: 100,
+        bytes: 100,
+    };
+    for _ in 0..2 {
+        let page = session.page(limit).await.expect("page");
+        assert_eq!(page.messages.len(), 1, "one always fits");
+    }
+    nothing_more(&mut *session).await;
+}
+
 /// The read position is the session's own.
 pub async fn pages_are_read_ahead_of_settlements(f: &dyn Fixture) {
     let mut session = lead_all(f, "d").await;
