@@ -12,10 +12,19 @@ const INVALID: &str = "22023";
 const CASES: &[(&str, &[&str])] = &[
     ("select outbox.enqueue(null, '{}')", &["topic is null"]),
     ("select outbox.enqueue('', '{}')", &["topic is empty"]),
-    ("select outbox.enqueue(repeat('t', 250), '{}')", &["topic is 250 bytes long", "limit is 249"]),
-    ("select outbox.enqueue('orders/placed', '{}')", &["topic", "'/' at byte 6"]),
+    (
+        "select outbox.enqueue(repeat('t', 250), '{}')",
+        &["topic is 250 bytes long", "limit is 249"],
+    ),
+    (
+        "select outbox.enqueue('orders/placed', '{}')",
+        &["topic", "'/' at byte 6"],
+    ),
     ("select outbox.enqueue('é', '{}')", &["topic", "at byte 0"]),
-    ("select outbox.enqueue('t', '{}', key => '')", &["key is empty"]),
+    (
+        "select outbox.enqueue('t', '{}', key => '')",
+        &["key is empty"],
+    ),
     (
         "select outbox.enqueue('t', '{}', key => repeat('k', 513))",
         &["key is 513 bytes long", "limit is 512"],
@@ -33,9 +42,18 @@ const CASES: &[(&str, &[&str])] = &[
         "select outbox.enqueue_bytes('t', 'x', repeat('c', 128))",
         &["content_type is 128 bytes long", "limit is 127"],
     ),
-    ("select outbox.enqueue('t', '{}', headers => '[]')", &["headers is a JSON array"]),
-    ("select outbox.enqueue('t', '{}', headers => '{\"a\": 1}')", &["header \"a\" is a JSON number"]),
-    ("select outbox.enqueue('t', '{}', headers => '{\"a b\": \"x\"}')", &["header name \"a b\""]),
+    (
+        "select outbox.enqueue('t', '{}', headers => '[]')",
+        &["headers is a JSON array"],
+    ),
+    (
+        "select outbox.enqueue('t', '{}', headers => '{\"a\": 1}')",
+        &["header \"a\" is a JSON number"],
+    ),
+    (
+        "select outbox.enqueue('t', '{}', headers => '{\"a b\": \"x\"}')",
+        &["header name \"a b\""],
+    ),
     (
         "select outbox.enqueue('t', '{}', headers => (select jsonb_object_agg('h' || n, 'x')
              from generate_series(1, 65) n))",
@@ -49,10 +67,19 @@ const CASES: &[(&str, &[&str])] = &[
         "select outbox.enqueue('t', '{}', deliver_after => '2030-01-02', expires_at => '2030-01-01')",
         &["expires_at", "not after deliver_after"],
     ),
-    ("select outbox.enqueue('t', '{}', deliver_after => 'infinity')", &["deliver_after is infinity"]),
-    ("select outbox.enqueue_many('{}')", &["messages is a JSON object"]),
+    (
+        "select outbox.enqueue('t', '{}', deliver_after => 'infinity')",
+        &["deliver_after is infinity"],
+    ),
+    (
+        "select outbox.enqueue_many('{}')",
+        &["messages is a JSON object"],
+    ),
     ("select outbox.enqueue_many(null)", &["messages is null"]),
-    ("select outbox.enqueue_many('[1]')", &["message 1", "is a JSON number"]),
+    (
+        "select outbox.enqueue_many('[1]')",
+        &["message 1", "is a JSON number"],
+    ),
     (
         "select outbox.enqueue_many('[{\"topic\": \"t\", \"payload\": 1}, {\"topik\": \"t\"}]')",
         &["message 2", "unknown field \"topik\""],
@@ -69,14 +96,23 @@ const CASES: &[(&str, &[&str])] = &[
         "select outbox.enqueue_many_bytes(array['t', 'a b'], array['x'::bytea, 'x'])",
         &["message 2", "topic"],
     ),
-    ("select outbox.accept('', gen_random_uuid())", &["consumer is 0 bytes long", "63"]),
+    (
+        "select outbox.accept('', gen_random_uuid())",
+        &["consumer is 0 bytes long", "63"],
+    ),
     (
         "select outbox.accept(repeat('c', 64), gen_random_uuid())",
         &["consumer is 64 bytes long", "63"],
     ),
     ("select outbox.accept('c', null)", &["message_id is null"]),
-    ("select outbox.maintain_empty(null)", &["retention is null", "at least 0"]),
-    ("select outbox.maintain_empty('-1 day')", &["retention is -1 days", "at least 0"]),
+    (
+        "select outbox.maintain_empty(null)",
+        &["retention is null", "at least 0"],
+    ),
+    (
+        "select outbox.maintain_empty('-1 day')",
+        &["retention is -1 days", "at least 0"],
+    ),
 ];
 
 #[tokio::test]
@@ -112,9 +148,17 @@ async fn text_that_is_not_utf8_is_refused_by_the_server() {
         "select outbox.enqueue('t', '{}', headers => jsonb_build_object('h', E'\\xff'))",
         "select outbox.enqueue('t', '{\"nul\": \"\\u0000\"}')",
     ] {
-        let error = sqlx::raw_sql(sql).execute(stage.pool()).await.expect_err(sql);
-        let code = error.as_database_error().and_then(|e| e.code().map(String::from));
-        assert!(matches!(code.as_deref(), Some("22021" | "22P05")), "{sql}: {error}");
+        let error = sqlx::raw_sql(sql)
+            .execute(stage.pool())
+            .await
+            .expect_err(sql);
+        let code = error
+            .as_database_error()
+            .and_then(|e| e.code().map(String::from));
+        assert!(
+            matches!(code.as_deref(), Some("22021" | "22P05")),
+            "{sql}: {error}"
+        );
     }
     assert_eq!(stage.number("select count(*) from outbox.message").await, 0);
 }
@@ -131,7 +175,10 @@ async fn messages_at_every_limit_are_accepted() {
         "select outbox.enqueue('t', '{}', headers => null, deliver_after => null, id => null)",
         "select outbox.enqueue_many('[]')",
     ] {
-        sqlx::raw_sql(sql).execute(stage.pool()).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        sqlx::raw_sql(sql)
+            .execute(stage.pool())
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
     assert_eq!(stage.number("select count(*) from outbox.message").await, 5);
 }

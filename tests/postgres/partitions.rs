@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use outbox_core::{DeliveryState, Maintained, Maintenance, PageLimit, Seq, Session, Settlement, Store};
+use outbox_core::{
+    DeliveryState, Maintained, Maintenance, PageLimit, Seq, Session, Settlement, Store,
+};
 use outbox_postgres::Outbox;
 use outbox_tests::conformance::stage::{
     keep_nothing, keyed, lead, messages, read, row, settle_rows, through,
@@ -17,7 +19,11 @@ use crate::stage::Stage;
 const WIDTH: Seq = 1_000_000;
 
 async fn keep_house(stage: &Stage) -> Maintained {
-    stage.store.maintain(&keep_nothing()).await.expect("maintain")
+    stage
+        .store
+        .maintain(&keep_nothing())
+        .await
+        .expect("maintain")
 }
 
 /// Rounds until the wanted thing happened: a writer may hold a lock in any one of them.
@@ -42,7 +48,10 @@ async fn read_and_settle(session: &mut dyn Session, count: usize) -> Vec<Seq> {
 
 async fn settle_without_gaps(session: &mut dyn Session, late: Vec<Seq>) -> Seq {
     let mut through = 0;
-    let mut settlement = Settlement { late, ..Settlement::default() };
+    let mut settlement = Settlement {
+        late,
+        ..Settlement::default()
+    };
     let closing = async {
         loop {
             let page = session.page(PageLimit::default()).await.expect("page");
@@ -55,7 +64,9 @@ async fn settle_without_gaps(session: &mut dyn Session, late: Vec<Seq>) -> Seq {
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), closing).await.expect("gaps close");
+    tokio::time::timeout(Duration::from_secs(30), closing)
+        .await
+        .expect("gaps close");
     through
 }
 
@@ -79,7 +90,12 @@ async fn an_attached_partition_takes_rows_with_every_default_and_index_of_the_lo
     let there = "select count(*) from outbox.message where seq > 7999997 and xid is not null \
                  and created_at is not null";
     assert_eq!(stage.number(there).await, 6);
-    assert_eq!(stage.number("select count(*) from outbox.message_default").await, 0);
+    assert_eq!(
+        stage
+            .number("select count(*) from outbox.message_default")
+            .await,
+        0
+    );
     let indexes = "select count(*) from pg_index i join pg_class c on c.oid = i.indrelid \
                    where c.relname = 'message_p8000001' and i.indisprimary";
     assert_eq!(stage.number(indexes).await, 1);
@@ -92,10 +108,17 @@ async fn an_insert_beyond_the_last_partition_lands_in_the_net_and_is_read_in_ord
     stage.skip_to(8 * WIDTH - 3).await;
     stage.enqueue(messages("t", 10)).await;
     let round = keep_house(&stage).await;
-    assert!(round.default_rows > 0 && round.partitions_attached > 0, "{round:?}");
+    assert!(
+        round.default_rows > 0 && round.partitions_attached > 0,
+        "{round:?}"
+    );
     stage.skip_to(9 * WIDTH).await;
     stage.enqueue(messages("t", 5)).await;
-    assert_eq!(keep_house(&stage).await.default_rows, round.default_rows, "the net is left behind");
+    assert_eq!(
+        keep_house(&stage).await.default_rows,
+        round.default_rows,
+        "the net is left behind"
+    );
     let seqs = read_and_settle(&mut *session, 15).await;
     assert!(seqs.windows(2).all(|w| w[0] < w[1]), "{seqs:?}");
     let emptied = keep_house_until(&stage, |round| round.default_rows == 0).await;
@@ -113,18 +136,30 @@ async fn a_partition_that_everybody_is_done_with_is_emptied_and_what_is_needed_i
     settle_rows(&mut *session, &all, vec![row(&all[3], DeliveryState::Dead)]).await;
     settle_without_gaps(&mut *session, Vec::new()).await;
 
-    let week = Maintenance { retention: Duration::from_secs(7 * 86_400) };
+    let week = Maintenance {
+        retention: Duration::from_secs(7 * 86_400),
+    };
     let young = stage.store.maintain(&week).await.expect("maintain");
     assert_eq!(young.partitions_emptied, 0, "not yet old");
     let round = keep_house(&stage).await;
     assert_eq!((round.partitions_emptied, round.kept), (1, 1), "{round:?}");
     assert_eq!(stage.number("select count(*) from outbox.message").await, 2);
-    assert_eq!(stage.number("select seq from outbox.kept").await, all[3].seq);
+    assert_eq!(
+        stage.number("select seq from outbox.kept").await,
+        all[3].seq
+    );
 
-    let remove = Settlement { remove: vec![all[3].seq], ..Settlement::default() };
+    let remove = Settlement {
+        remove: vec![all[3].seq],
+        ..Settlement::default()
+    };
     session.settle(&remove).await.expect("settle");
     keep_house(&stage).await;
-    assert_eq!(stage.number("select count(*) from outbox.kept").await, 0, "needed no longer");
+    assert_eq!(
+        stage.number("select count(*) from outbox.kept").await,
+        0,
+        "needed no longer"
+    );
 }
 
 #[tokio::test]
@@ -163,10 +198,16 @@ async fn an_open_transaction_keeps_its_partition_until_its_message_was_read() {
     stage.enqueue(messages("t", 5)).await;
     let all = read(&mut *session, 10).await;
     session.settle(&through(all[9].seq)).await.expect("settle");
-    assert_eq!(keep_house(&stage).await.partitions_emptied, 0, "its gap is open");
+    assert_eq!(
+        keep_house(&stage).await.partitions_emptied,
+        0,
+        "its gap is open"
+    );
 
     // Even if every destination had passed it, its lock would hold the partition.
-    stage.run("create table gaps as select * from outbox.gap; delete from outbox.gap").await;
+    stage
+        .run("create table gaps as select * from outbox.gap; delete from outbox.gap")
+        .await;
     let round = keep_house(&stage).await;
     assert_eq!(round.partitions_emptied, 0);
     assert!(round.put_off > 0, "{round:?}");
@@ -181,11 +222,16 @@ async fn an_open_transaction_keeps_its_partition_until_its_message_was_read() {
 /// twenty times what house-keeping may hold one for, fails.
 async fn write(url: String, stop: CancellationToken) -> usize {
     let mut connection = PgConnection::connect(&url).await.expect("connect");
-    sqlx::raw_sql("set lock_timeout = '1s'").execute(&mut connection).await.expect("set");
+    sqlx::raw_sql("set lock_timeout = '1s'")
+        .execute(&mut connection)
+        .await
+        .expect("set");
     let mut written = 0;
     while !stop.is_cancelled() {
         let mut tx = connection.begin().await.expect("begin");
-        let id = Outbox::default().enqueue(&mut tx, messages("t", 1).remove(0)).await;
+        let id = Outbox::default()
+            .enqueue(&mut tx, messages("t", 1).remove(0))
+            .await;
         id.expect("no insert fails or waits");
         tx.commit().await.expect("commit");
         written += 1;
@@ -252,9 +298,14 @@ async fn no_insert_fails_or_waits_while_partitions_come_and_go() {
             round(&mut seen).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), finishing).await.expect("all is read");
+    tokio::time::timeout(Duration::from_secs(60), finishing)
+        .await
+        .expect("all is read");
     assert_eq!(seen, written, "nothing unread was lost, nothing came twice");
-    assert!(sum.partitions_attached >= 9 && sum.partitions_emptied >= 5, "{sum:?}");
+    assert!(
+        sum.partitions_attached >= 9 && sum.partitions_emptied >= 5,
+        "{sum:?}"
+    );
     assert!(sum.partitions_dropped >= 1, "{sum:?}");
 }
 
@@ -268,17 +319,28 @@ async fn empty_shells_are_dropped_one_in_a_round_and_never_while_somebody_waits(
     }
     read_and_settle(&mut *session, 8).await;
     let mut reader = stage.pool().begin().await.expect("begin");
-    sqlx::query("select count(*) from outbox.message").execute(&mut *reader).await.expect("read");
+    sqlx::query("select count(*) from outbox.message")
+        .execute(&mut *reader)
+        .await
+        .expect("read");
     let round = keep_house(&stage).await;
     assert_eq!((round.partitions_dropped, round.partitions_emptied), (0, 0));
     assert!(round.put_off > 0, "{round:?}");
     reader.commit().await.expect("commit");
 
     let round = keep_house(&stage).await;
-    assert_eq!((round.partitions_emptied, round.partitions_dropped), (7, 1), "{round:?}");
+    assert_eq!(
+        (round.partitions_emptied, round.partitions_dropped),
+        (7, 1),
+        "{round:?}"
+    );
     assert_eq!(keep_house(&stage).await.partitions_dropped, 1);
     assert_eq!(keep_house(&stage).await.partitions_dropped, 1);
-    assert_eq!(keep_house(&stage).await.partitions_dropped, 0, "the last four are left alone");
+    assert_eq!(
+        keep_house(&stage).await.partitions_dropped,
+        0,
+        "the last four are left alone"
+    );
     stage.enqueue(messages("t", 1)).await;
     read(&mut *session, 1).await;
 }
@@ -296,7 +358,10 @@ async fn progress_survives_the_rotation_of_its_tables_again_and_again() {
              from outbox.progress, generate_series(1, 20000) n where destination = 'busy'",
             1 - active
         );
-        sqlx::raw_sql(AssertSqlSafe(filler)).execute(stage.pool()).await.expect("fill");
+        sqlx::raw_sql(AssertSqlSafe(filler))
+            .execute(stage.pool())
+            .await
+            .expect("fill");
         keep_house(&stage).await;
         assert_eq!(stage.number(rotated).await, active);
         let busy = "select cursor from outbox.progress where destination = 'busy'";
@@ -328,7 +393,12 @@ async fn a_settle_that_is_being_written_stays_newer_than_what_a_rotation_copies(
     .await
     .expect("settle");
     keep_house(&stage).await;
-    assert_eq!(stage.number("select active::bigint from outbox.rotation").await, 0);
+    assert_eq!(
+        stage
+            .number("select active::bigint from outbox.rotation")
+            .await,
+        0
+    );
     let cursor = "select cursor from outbox.progress";
     assert_eq!(stage.number(cursor).await, 0, "not yet committed");
     settle.commit().await.expect("commit");
@@ -369,5 +439,8 @@ async fn a_relay_long_dead_is_removed_unless_it_leads() {
         .await
         .expect("read");
     assert!(!left.contains(&"dead".to_owned()), "{left:?}");
-    assert!(left.contains(&"alive".to_owned()) && left.contains(&"first".to_owned()), "{left:?}");
+    assert!(
+        left.contains(&"alive".to_owned()) && left.contains(&"first".to_owned()),
+        "{left:?}"
+    );
 }

@@ -39,8 +39,15 @@ async fn write(url: String, writer: usize) {
     let mut connection = PgConnection::connect(&url).await.expect("connect");
     for n in 0..MESSAGES_EACH {
         let mut tx = connection.begin().await.expect("begin");
-        let message = messages("t", 1).remove(0).key(writer).header("n", n.to_string());
-        Outbox::default().pooled().enqueue(&mut tx, message).await.expect("enqueue");
+        let message = messages("t", 1)
+            .remove(0)
+            .key(writer)
+            .header("n", n.to_string());
+        Outbox::default()
+            .pooled()
+            .enqueue(&mut tx, message)
+            .await
+            .expect("enqueue");
         tx.commit().await.expect("commit");
     }
 }
@@ -50,12 +57,17 @@ async fn a_relay_behind_a_pooler_delivers_what_writers_behind_it_enqueue() {
     let Some((stage, pooler, store)) = pooled().await else {
         return;
     };
-    store.declare(&[destination("d", &["*"])]).await.expect("declare");
+    store
+        .declare(&[destination("d", &["*"])])
+        .await
+        .expect("declare");
     store.check().await.expect("check");
     let lease = claim(&store, "d", "relay").await;
     let mut session = store.open(&lease).await.expect("open");
     let url = pooler.url(stage.database.name());
-    let writers: Vec<_> = (0..WRITERS).map(|n| tokio::spawn(write(url.clone(), n))).collect();
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|n| tokio::spawn(write(url.clone(), n)))
+        .collect();
 
     let mut next = [0; WRITERS];
     let reading = async {
@@ -65,18 +77,34 @@ async fn a_relay_behind_a_pooler_delivers_what_writers_behind_it_enqueue() {
             }
             let page = session.page(PageLimit::default()).await.expect("page");
             for message in &page.messages {
-                let writer: usize = message.key.as_deref().expect("a key").parse().expect("a number");
+                let writer: usize = message
+                    .key
+                    .as_deref()
+                    .expect("a key")
+                    .parse()
+                    .expect("a number");
                 let header = message.headers.as_ref().expect("headers")["n"].clone();
                 assert_eq!(header, next[writer].to_string(), "in order");
                 next[writer] += 1;
             }
-            let late = page.messages.iter().filter(|m| m.late).map(|m| m.seq).collect();
-            let settlement = Settlement { through: page.through, late, ..Settlement::default() };
+            let late = page
+                .messages
+                .iter()
+                .filter(|m| m.late)
+                .map(|m| m.seq)
+                .collect();
+            let settlement = Settlement {
+                through: page.through,
+                late,
+                ..Settlement::default()
+            };
             session.settle(&settlement).await.expect("settle");
             store.beat("relay").await.expect("beat");
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), reading).await.expect("all is read");
+    tokio::time::timeout(Duration::from_secs(60), reading)
+        .await
+        .expect("all is read");
     for writer in writers {
         writer.await.expect("writer");
     }
@@ -89,15 +117,27 @@ async fn an_operator_behind_a_pooler_can_do_everything() {
     let Some((stage, _pooler, store)) = pooled().await else {
         return;
     };
-    store.declare(&[destination("d", &["*"])]).await.expect("declare");
-    store.import("events", 0, 10, &messages("t", 3)).await.expect("import");
+    store
+        .declare(&[destination("d", &["*"])])
+        .await
+        .expect("declare");
+    store
+        .import("events", 0, 10, &messages("t", 3))
+        .await
+        .expect("import");
     assert_eq!(store.import_position("events").await.expect("position"), 10);
     assert_eq!(store.status().await.expect("status").last_seq, 3);
     let one = messages("t", 1).remove(0);
     stage.enqueue(vec![one.clone()]).await;
     assert!(store.message(one.id).await.expect("message").is_some());
     let ids = Selection::Ids(vec![one.id]);
-    assert_eq!(store.request("d", RequestAction::Resend, &ids).await.expect("request"), 1);
+    assert_eq!(
+        store
+            .request("d", RequestAction::Resend, &ids)
+            .await
+            .expect("request"),
+        1
+    );
     assert_eq!(store.adopt().await.expect("adopt"), Vec::<String>::new());
     assert!(!store.doctor().await.expect("doctor").is_empty());
     stage.skip_to(3_000_000).await;

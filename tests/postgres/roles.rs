@@ -12,10 +12,15 @@ const DENIED: &str = "42501";
 
 /// SQLSTATE of the error, or `ok`.
 async fn outcome(connection: &mut PgConnection, sql: &str) -> String {
-    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await {
+    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await
+    {
         Ok(_) => "ok".to_owned(),
         Err(error) => {
-            let code = error.as_database_error().and_then(|e| e.code().map(String::from));
+            let code = error
+                .as_database_error()
+                .and_then(|e| e.code().map(String::from));
             code.unwrap_or_else(|| error.to_string())
         }
     }
@@ -37,7 +42,9 @@ async fn a_writer_can_enqueue_and_accept_and_nothing_else() {
     let stage = Stage::new().await;
     let mut writer = login(&stage, "outbox_writer").await;
     let mut tx = writer.begin().await.expect("begin");
-    let id = Outbox::default().enqueue(&mut tx, messages("t", 1).remove(0)).await;
+    let id = Outbox::default()
+        .enqueue(&mut tx, messages("t", 1).remove(0))
+        .await;
     id.expect("enqueue");
     tx.commit().await.expect("commit");
     for sql in [
@@ -75,9 +82,17 @@ async fn a_writer_can_enqueue_and_accept_and_nothing_else() {
 #[tokio::test]
 async fn a_relay_can_do_all_of_its_work_and_nothing_to_messages() {
     let stage = Stage::new().await;
-    stage.store.declare(&[destination("d", &["*"])]).await.expect("declare");
+    stage
+        .store
+        .declare(&[destination("d", &["*"])])
+        .await
+        .expect("declare");
     stage.enqueue(messages("t", 3)).await;
-    let url = stage.database.login("outbox_relay").await.expect("create a login");
+    let url = stage
+        .database
+        .login("outbox_relay")
+        .await
+        .expect("create a login");
     let store = connect(&url, "outbox").await;
     store.check().await.expect("check");
     let lease = claim(&store, "d", "relay").await;
@@ -90,7 +105,10 @@ async fn a_relay_can_do_all_of_its_work_and_nothing_to_messages() {
     stage.skip_to(3_000_000).await;
     let round = store.maintain(&keep_nothing()).await.expect("maintain");
     assert!(round.partitions_attached > 0, "{round:?}");
-    assert_eq!(store.status().await.expect("status").destinations[0].cursor, 3);
+    assert_eq!(
+        store.status().await.expect("status").destinations[0].cursor,
+        3
+    );
 
     let mut relay = PgConnection::connect(&url).await.expect("connect");
     denied(
@@ -120,17 +138,28 @@ async fn a_relay_can_do_all_of_its_work_and_nothing_to_messages() {
 #[tokio::test]
 async fn a_reader_sees_everything_and_changes_nothing() {
     let stage = Stage::new().await;
-    stage.store.declare(&[destination("d", &["*"])]).await.expect("declare");
+    stage
+        .store
+        .declare(&[destination("d", &["*"])])
+        .await
+        .expect("declare");
     let message = messages("t", 1).remove(0);
     stage.enqueue(vec![message.clone()]).await;
-    let url = stage.database.login("outbox_reader").await.expect("create a login");
+    let url = stage
+        .database
+        .login("outbox_reader")
+        .await
+        .expect("create a login");
     let store = connect(&url, "outbox").await;
     assert_eq!(store.status().await.expect("status").last_seq, 1);
     assert!(store.message(message.id).await.expect("message").is_some());
     let all = ExceptionFilter::default();
     assert!(store.exceptions(&all).await.expect("exceptions").is_empty());
     let findings = store.doctor().await.expect("doctor");
-    assert!(findings.iter().any(|f| f.check == "progress"), "{findings:?}");
+    assert!(
+        findings.iter().any(|f| f.check == "progress"),
+        "{findings:?}"
+    );
 
     let mut reader = PgConnection::connect(&url).await.expect("connect");
     denied(
@@ -149,16 +178,31 @@ async fn a_reader_sees_everything_and_changes_nothing() {
     )
     .await;
     let one = Selection::Ids(vec![message.id]);
-    let refused = store.request("d", RequestAction::Resend, &one).await.expect_err("refused");
-    assert!(refused.to_string().contains("permission denied"), "{refused}");
+    let refused = store
+        .request("d", RequestAction::Resend, &one)
+        .await
+        .expect_err("refused");
+    assert!(
+        refused.to_string().contains("permission denied"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
 async fn a_login_without_a_role_of_ours_is_told_which_to_grant() {
     let stage = Stage::new().await;
     let url = stage.database.login("").await.expect("create a login");
-    let refused = connect(&url, "outbox").await.status().await.expect_err("refused");
-    assert!(refused.to_string().contains("may not use schema \"outbox\""), "{refused}");
+    let refused = connect(&url, "outbox")
+        .await
+        .status()
+        .await
+        .expect_err("refused");
+    assert!(
+        refused
+            .to_string()
+            .contains("may not use schema \"outbox\""),
+        "{refused}"
+    );
     assert!(refused.to_string().contains("outbox_reader"), "{refused}");
 }
 
@@ -226,7 +270,11 @@ async fn a_writers_own_schema_cannot_take_over_a_function_that_runs_with_more_ri
     ] {
         assert_eq!(outcome(&mut writer, call).await, "ok", "{call}");
     }
-    assert_eq!(stage.number("select count(*) from evil.log").await, 0, "nothing was taken over");
+    assert_eq!(
+        stage.number("select count(*) from evil.log").await,
+        0,
+        "nothing was taken over"
+    );
     assert_eq!(stage.number("select count(*) from outbox.message").await, 3);
     assert_eq!(stage.number("select count(*) from outbox.inbox").await, 1);
 }

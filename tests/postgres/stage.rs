@@ -43,13 +43,19 @@ impl Stage {
     /// Enqueues `messages` in a transaction that stays open.
     pub async fn enqueue_open(&self, messages: Vec<Message>) -> Transaction<'static, Postgres> {
         let mut tx = self.pool().begin().await.expect("begin");
-        Outbox::default().enqueue_all(&mut tx, messages).await.expect("enqueue");
+        Outbox::default()
+            .enqueue_all(&mut tx, messages)
+            .await
+            .expect("enqueue");
         tx
     }
 
     /// Runs one statement as a superuser.
     pub async fn run(&self, sql: &'static str) {
-        sqlx::raw_sql(sql).execute(self.pool()).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        sqlx::raw_sql(sql)
+            .execute(self.pool())
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
     /// One number.

@@ -78,7 +78,11 @@ impl TestDb {
     pub async fn login(&self, groups: &str) -> Result<String> {
         let mut logins = self.logins.lock().await;
         let name = format!("{}_login_{}", self.name, logins.len());
-        let member = if groups.is_empty() { String::new() } else { format!("in role {groups}") };
+        let member = if groups.is_empty() {
+            String::new()
+        } else {
+            format!("in role {groups}")
+        };
         sqlx::query(AssertSqlSafe(format!("create role {name} login {member}")))
             .execute(&self.pool)
             .await?;

@@ -47,7 +47,11 @@ impl PgBouncer {
         std::fs::write(&ini, server.ini(port, connections))?;
         let log = File::create(folder.path().join("log"))?;
         let mut command = Command::new(program);
-        command.arg(&ini).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .arg(&ini)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         if let Some(user) = server_user()? {
             for path in [folder.path(), &ini] {
                 chown(path, Some(user.uid), Some(user.gid))?;
@@ -55,7 +59,11 @@ impl PgBouncer {
             command.uid(user.uid).gid(user.gid);
         }
         let child = command.spawn().context("failed to start pgbouncer")?;
-        let pooler = Self { child, port, _folder: folder };
+        let pooler = Self {
+            child,
+            port,
+            _folder: folder,
+        };
         pooler.wait_until_ready(&server).await?;
         Ok(pooler)
     }
@@ -73,7 +81,10 @@ impl PgBouncer {
                 Ok(connection) => return Ok(connection.close().await?),
                 Err(error) if Instant::now() > deadline => {
                     let log = std::fs::read_to_string(self._folder.path().join("log"));
-                    bail!("pgbouncer did not start: {error}: {}", log.unwrap_or_default());
+                    bail!(
+                        "pgbouncer did not start: {error}: {}",
+                        log.unwrap_or_default()
+                    );
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -102,7 +113,9 @@ impl Endpoint {
         let rest = url.split_once("://").context("a URL has ://")?.1;
         let rest = rest.split('?').next().unwrap_or_default();
         let (authority, database) = rest.split_once('/').context("a URL names a database")?;
-        let (login, address) = authority.rsplit_once('@').unwrap_or(("postgres", authority));
+        let (login, address) = authority
+            .rsplit_once('@')
+            .unwrap_or(("postgres", authority));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let (host, port) = address.rsplit_once(':').unwrap_or((address, "5432"));
         Ok(Self {
@@ -117,7 +130,13 @@ impl Endpoint {
     /// Clients may send start-up parameters that a pooler cannot keep: it is told to ignore them,
     /// as every guide to PgBouncer says.
     fn ini(&self, port: u16, connections: u32) -> String {
-        let Self { host, port: server_port, user, password, database } = self;
+        let Self {
+            host,
+            port: server_port,
+            user,
+            password,
+            database,
+        } = self;
         let password = match password.as_str() {
             "" => String::new(),
             password => format!(" password='{password}'"),

@@ -60,7 +60,7 @@ enum Backend {
     /// Somebody else's: it is used, never stopped.
     External,
     Process(Arc<Mutex<Process>>),
-    Container(Container),
+    Container(Box<Container>),
 }
 
 impl Server {
@@ -140,7 +140,7 @@ impl Server {
         wait_for(&url).await?;
         Ok(Self {
             url,
-            backend: Backend::Container(container),
+            backend: Backend::Container(Box::new(container)),
         })
     }
 
@@ -226,7 +226,7 @@ impl Server {
                 wait_for(&url).await?;
                 return Ok(Self {
                     url,
-                    backend: Backend::Container(container),
+                    backend: Backend::Container(Box::new(container)),
                 });
             }
             Backend::Process(process) => self.copy_as_standby(process.clone()).await?,
