@@ -109,6 +109,12 @@ impl Keeper {
         }
     }
 
+    /// Asks for a checkpoint.
+    pub fn checkpoint_soon(&self) {
+        self.progress().due = true;
+        self.wake.notify_one();
+    }
+
     /// Takes note of what an applied frame left to do.
     pub fn clean_up(&self, aftermath: Aftermath) {
         if aftermath.sealed.is_empty() && aftermath.unneeded.is_empty() {

@@ -11,9 +11,10 @@ pub const WAL_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Smallest WAL file that may be configured.
 pub const WAL_FILE_BYTES_MIN: u64 = 4 * WAL_BLOCK_BYTES;
 
-/// Default amount of WAL after which a checkpoint is made. More means fewer segment syncs and a
-/// longer recovery (about one second for each GiB).
-pub const CHECKPOINT_BYTES: u64 = 128 * 1024 * 1024;
+/// Default amount of WAL after which a checkpoint is made. More means fewer segment syncs, a
+/// longer recovery (about one second for each GiB), and more WAL files before the first one is
+/// used again: making one costs as much as filling it.
+pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Default amount of WAL at which appends wait for the running checkpoint: the most disk the WAL
 /// takes.
@@ -66,6 +67,10 @@ pub const SEGMENT_BYTES_MIN: u64 = 1024;
 /// Distance of index entries, in bytes of segment. A fetch reads at most so much in vain; 24
 /// bytes of memory for each.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 * 1024;
+
+/// Segment files that may be open for appends at a time, or wait open for the next checkpoint;
+/// beyond it those that are idle are closed. Most systems allow a process 1,024 files.
+pub const OPEN_SEGMENTS_MAX: usize = 256;
 
 /// Most bytes that one fetch returns, but for a single larger batch.
 pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -33,7 +33,7 @@ pub struct LogOptions {
     /// Size of each WAL file, a multiple of 4 KiB. Default 16 MiB. Of effect only when the log is
     /// created; it bounds one append.
     pub wal_file_bytes: u64,
-    /// A checkpoint is made after so much WAL. Default 128 MiB.
+    /// A checkpoint is made after so much WAL. Default 64 MiB.
     pub checkpoint_bytes: u64,
     /// Appends wait for a checkpoint when the WAL is so large. Default 1 GiB.
     pub wal_bytes_max: u64,
@@ -211,6 +211,7 @@ impl Log {
         if shared.damage.is_none() {
             // Every old WAL file is below the new checkpoint.
             files.release_below(position)?;
+            files.want(position / identity.wal_file_bytes);
             let writer = Writer {
                 shared,
                 wal,
@@ -464,7 +465,7 @@ impl Log {
         self.append_bytes_max
     }
 
-    /// Makes a checkpoint now. Blocks.
+    /// Makes a checkpoint now. Blocks, so not to be called from async code.
     ///
     /// # Errors
     /// As [`Log::append`].
@@ -472,7 +473,8 @@ impl Log {
         self.keeper.checkpoint()
     }
 
-    /// Applies retention as of `now_ms`; answers how many segments went. Blocks.
+    /// Applies retention as of `now_ms`; answers how many segments went. Blocks, so not to be
+    /// called from async code.
     ///
     /// # Errors
     /// As [`Log::append`].

@@ -213,6 +213,13 @@ impl Partition {
             .collect()
     }
 
+    /// Closes the segment that is appended to; it is opened again when it is.
+    pub fn close_idle(&mut self) {
+        if let Some(last) = self.segments.last_mut() {
+            last.file = None;
+        }
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|s| s.state.bytes).sum()

@@ -227,8 +227,8 @@ fn replay(
             rest = tail;
             written.push(segments.write(topic, *partition, *first_offset, data)?);
         }
-        dirty.files.extend(segments.touched);
-        dirty.dirs.extend(segments.dirs);
+        dirty.note(segments.touched, segments.dirs);
+        tables.bound_open_segments();
         let aftermath = tables.apply(
             layout,
             &entries,

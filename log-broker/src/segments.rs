@@ -20,6 +20,8 @@ pub(crate) struct SegmentWriter<'a> {
     pub touched: BTreeMap<PathBuf, Arc<dyn File>>,
     /// Folders in which a file was created.
     pub dirs: Vec<PathBuf>,
+    /// Whether a file was opened.
+    pub opened: bool,
 }
 
 /// Where the next batch of a partition goes.
@@ -39,6 +41,7 @@ impl<'a> SegmentWriter<'a> {
             ends: BTreeMap::new(),
             touched: BTreeMap::new(),
             dirs: Vec::new(),
+            opened: false,
         }
     }
 
@@ -87,10 +90,12 @@ impl<'a> SegmentWriter<'a> {
         let path = segment_path(&p.dir, last.state.base);
         let file = match &last.file {
             Some(file) => file.clone(),
-            None => self
-                .storage
-                .open(&path, Mode::Write)
-                .during("open", &path)?,
+            None => {
+                self.opened = true;
+                self.storage
+                    .open(&path, Mode::Write)
+                    .during("open", &path)?
+            }
         };
         Ok(End {
             base: last.state.base,
@@ -115,6 +120,7 @@ impl<'a> SegmentWriter<'a> {
         // An index that is left from then must not be taken for the new one's.
         let _ = self.storage.remove(&index_path(&dir, first));
         self.dirs.push(dir);
+        self.opened = true;
         Ok(End {
             base: first,
             bytes: 0,

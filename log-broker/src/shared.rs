@@ -49,6 +49,22 @@ pub(crate) struct Dirty {
     pub unneeded: Vec<PathBuf>,
 }
 
+impl Dirty {
+    /// Notes what was written to. Of a file that is noted already the older handle stays: it is
+    /// told of every error since. Answers how many files wait.
+    pub fn note(
+        &mut self,
+        files: BTreeMap<PathBuf, Arc<dyn File>>,
+        dirs: impl IntoIterator<Item = PathBuf>,
+    ) -> usize {
+        for (path, file) in files {
+            self.files.entry(path).or_insert(file);
+        }
+        self.dirs.extend(dirs);
+        self.files.len()
+    }
+}
+
 impl Shared {
     pub fn new(
         storage: Arc<dyn Storage>,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::layout::Layout;
+use crate::limits;
 use crate::partition::{Partition, SealedIndex};
 use crate::publisher::Publisher;
 use crate::storage::File;
@@ -71,6 +72,18 @@ impl Tables {
     fn partition_mut(&mut self, topic: &str, partition: u32) -> Option<&mut Partition> {
         let topic = self.topics.get_mut(topic)?;
         topic.partitions.get_mut(partition as usize)
+    }
+
+    /// Closes every segment that is open, when there are too many.
+    pub fn bound_open_segments(&mut self) {
+        let mut partitions = self.topics.values_mut().flat_map(|t| &mut t.partitions);
+        let open = |p: &&mut Partition| p.segments.last().is_some_and(|s| s.file.is_some());
+        if partitions.by_ref().filter(open).count() > limits::OPEN_SEGMENTS_MAX {
+            let topics = self.topics.values_mut();
+            topics
+                .flat_map(|t| &mut t.partitions)
+                .for_each(Partition::close_idle);
+        }
     }
 
     /// Applies a frame that is durable. `written` has one item for each append entry, in order.

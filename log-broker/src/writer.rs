@@ -11,7 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::batch::BatchHeader;
 use crate::error::{AppendError, DiskError};
 use crate::keeper::Keeper;
-use crate::limits::GROUP_BYTES_MAX;
+use crate::limits::{GROUP_BYTES_MAX, OPEN_SEGMENTS_MAX};
 use crate::publisher::{Publication, PublisherUpdate};
 use crate::segments::SegmentWriter;
 use crate::shared::Shared;
@@ -253,19 +253,22 @@ impl Writer {
         // Segments first: if there is no room, nothing of it is in the WAL yet.
         let mut segments = SegmentWriter::new(&*self.shared.storage, &tables);
         let written = write_segments(&mut segments, group);
-        let (touched, dirs) = (segments.touched, segments.dirs);
+        let opened = segments.opened;
+        // Also when a write failed: whatever got through may have to be synced some day.
+        let waiting = self.shared.dirty().note(segments.touched, segments.dirs);
         drop(tables);
-        {
-            // Also when a write failed: whatever got through may have to be synced some day.
-            let mut dirty = self.shared.dirty();
-            dirty.files.extend(touched);
-            dirty.dirs.extend(dirs);
+        if waiting > OPEN_SEGMENTS_MAX {
+            self.keeper.checkpoint_soon();
         }
         let written = written.map_err(|e| self.refusal(e))?;
         let end = self.write_wal(group, wall_ms)?;
         let shared = &self.shared;
-        let aftermath = shared
-            .update(|tables| tables.apply(&shared.layout, &group.entries, &written, wall_ms, end));
+        let aftermath = shared.update(|tables| {
+            if opened {
+                tables.bound_open_segments();
+            }
+            tables.apply(&shared.layout, &group.entries, &written, wall_ms, end)
+        });
         self.keeper.clean_up(aftermath);
         Ok(())
     }

@@ -35,6 +35,9 @@ struct Stock {
     ready: BTreeMap<u64, Arc<dyn File>>,
     /// Numbers of files whose frames are all below the last checkpoint.
     spare: Vec<u64>,
+    /// The last file that was made. Files are made in order, and never a second time: that would
+    /// replace the one that is written to.
+    made: Option<u64>,
 }
 
 #[derive(Default)]
@@ -65,24 +68,25 @@ impl WalFiles {
         self.layout.wal_file(position / self.file_bytes)
     }
 
-    /// The file of that number, made now if it is not there yet; the one behind it is then made
-    /// in the background.
+    /// The file of that number, made now if it is not there yet.
     pub fn take(&self, number: u64) -> Result<Arc<dyn File>, DiskError> {
         let mut stock = lock(&self.stock);
-        let file = match stock.ready.remove(&number) {
-            Some(file) => file,
-            None => self.make(&mut stock, number)?,
-        };
-        drop(stock);
-        lock(&self.wanted).number = Some(number + 1);
+        match stock.ready.remove(&number) {
+            Some(file) => Ok(file),
+            None => self.make(&mut stock, number),
+        }
+    }
+
+    /// Has the file of that number made in the background.
+    pub fn want(&self, number: u64) {
+        lock(&self.wanted).number = Some(number);
         self.wake.notify_one();
-        Ok(file)
     }
 
     /// Makes the file of that number ahead of its use.
     pub fn prepare(&self, number: u64) -> Result<(), DiskError> {
         let mut stock = lock(&self.stock);
-        if !stock.ready.contains_key(&number) {
+        if stock.made.is_none_or(|made| made < number) {
             let file = self.make(&mut stock, number)?;
             stock.ready.insert(number, file);
         }
@@ -157,6 +161,7 @@ impl WalFiles {
         };
         // Before anything in it is acknowledged, its name must be durable.
         self.storage.sync_dir(&dir).during("sync", &dir)?;
+        stock.made = Some(number);
         Ok(file)
     }
 
@@ -192,4 +197,32 @@ impl WalFiles {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+
+    #[test]
+    fn a_file_that_is_written_to_is_never_made_again() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let layout = Layout {
+            dir: dir.path().to_owned(),
+        };
+        Disk.create_dir(&layout.wal()).expect("created");
+        let files = WalFiles::new(Arc::new(Disk), layout.clone(), 8192);
+        let file = files.take(3).expect("made");
+        file.write_at(&[IoSlice::new(b"frame")], 0)
+            .expect("written");
+        // The background thread comes late with what the writer had to make itself.
+        files.prepare(3).expect("nothing to do");
+        let stored = std::fs::read(layout.wal_file(3)).expect("readable");
+        assert_eq!(stored[..5], *b"frame");
+        files.prepare(4).expect("made");
+        assert_eq!(
+            std::fs::read(layout.wal_file(4)).expect("there").len(),
+            8192
+        );
+    }
 }

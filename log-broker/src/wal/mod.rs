@@ -25,6 +25,8 @@ pub(crate) struct Wal {
     /// Where the last synced frame ends.
     position: u64,
     current: Option<(u64, Arc<dyn File>)>,
+    /// The last file that was asked for ahead.
+    wanted: u64,
     /// A frame that could not be written whole stood here: it must be unmade before another one
     /// follows, or recovery could take it for acknowledged.
     spoiled: Option<u64>,
@@ -57,6 +59,7 @@ impl Wal {
             generation,
             position,
             current: None,
+            wanted: 0,
             spoiled: None,
         }
     }
@@ -95,7 +98,19 @@ impl Wal {
         // a second sync would lie.
         file.sync().during("sync", &path).map_err(WalError::Fatal)?;
         self.position = header.end();
+        self.look_ahead(at);
         Ok(self.position)
+    }
+
+    /// Has the next file made when the current one is a quarter full: early enough for a busy
+    /// log, and never for one that hardly writes.
+    fn look_ahead(&mut self, at: u64) {
+        let size = self.files.file_bytes();
+        let number = at / size;
+        if self.position % size >= size / 4 && self.wanted != number + 1 {
+            self.wanted = number + 1;
+            self.files.want(number + 1);
+        }
     }
 
     /// Fills in the frame's head.
