@@ -1,7 +1,9 @@
 //! The relay as a whole, on a store and a broker in memory and on paused time.
 
 mod delivery;
+mod http;
 mod leases;
 mod markers;
 mod random;
 mod support;
+mod telemetry;
