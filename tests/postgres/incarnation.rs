@@ -16,7 +16,6 @@ async fn asynchronous_server() -> Server {
     let settings = settings.map(str::to_owned).to_vec();
     Server::start(ServerOptions {
         settings,
-        ..ServerOptions::default()
     })
     .await
     .expect("server")
