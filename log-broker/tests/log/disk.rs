@@ -112,9 +112,9 @@ impl SimDisk {
         self.sim().used()
     }
 
-    /// Lets the next sync of a path that contains `part` fail.
-    pub fn fail_sync_of(&self, part: &str) {
-        self.sim().fail_sync_of = Some(part.to_owned());
+    /// Lets the next sync of a path that contains `part` fail, or none.
+    pub fn fail_sync_of(&self, part: Option<&str>) {
+        self.sim().fail_sync_of = part.map(str::to_owned);
     }
 
     /// The disk after the power came back: of what was not synced, each sector and each change

@@ -66,7 +66,7 @@ fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again() {
         let mut n = 1;
         let error = loop {
             // A WAL file that is being made ahead may take the failure: that one is made again.
-            disk.fail_sync_of(failing);
+            disk.fail_sync_of(Some(failing));
             assert!(n < 1000, "{failing}: no sync ever failed");
             let result = append(&log, &parts(n)).map(|_| ());
             let result = result.and_then(|()| log.checkpoint());
