@@ -14,11 +14,9 @@ use crate::stage::{Stage, connect};
 async fn asynchronous_server() -> Server {
     let settings = ["fsync=on", "synchronous_commit=off", "wal_writer_delay=10s"];
     let settings = settings.map(str::to_owned).to_vec();
-    Server::start(ServerOptions {
-        settings,
-    })
-    .await
-    .expect("server")
+    Server::start(ServerOptions { settings })
+        .await
+        .expect("server")
 }
 
 async fn enqueue(pool: &PgPool, messages: Vec<Message>) {
