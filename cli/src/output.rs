@@ -16,7 +16,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Prints `value` as JSON, or what `human` makes of it.
+    /// Prints `value` as JSON on one line, or what `human` makes of it.
     ///
     /// # Errors
     /// When stdout cannot be written, except when its reader has gone (`outbox status | head`).
@@ -26,7 +26,7 @@ impl Output {
         human: impl FnOnce(&T) -> String,
     ) -> Result<(), Problem> {
         let mut text = if self.json {
-            serde_json::to_string_pretty(value).map_err(|e| unwritable(&e))?
+            serde_json::to_string(value).map_err(|e| unwritable(&e))?
         } else {
             human(value)
         };

@@ -1,30 +1,30 @@
-//! `cargo xtask bench NAME`: the benchmarks build and set up what they need themselves.
+//! `cargo xtask bench NAME`: the benchmarks set up what they need themselves.
+
+use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cargo::{cargo, step};
+use crate::cargo::{build, root, step};
+
+/// The benchmarks, and beside them the command, which some of them run.
+const BUILD: [&str; 6] = [
+    "build",
+    "--release",
+    "-p",
+    "outbox-bench",
+    "-p",
+    "outbox-cli",
+];
 
 /// Runs one benchmark in release mode; its last line is one JSON object.
 pub fn run(name: &str, rest: &[&str]) -> Result<bool> {
-    let build = [
-        "build",
-        "--release",
-        "-p",
-        "outbox-bench",
-        "-p",
-        "outbox-cli",
-    ];
-    if !step("build in release mode", &mut cargo(build))? {
+    // Not by `cargo run`: it would select other features, and build everything again.
+    let Some(program) = build("build in release mode", &BUILD, "outbox-bench")? else {
         return Ok(false);
-    }
-    let mut run = cargo([
-        "run",
-        "--quiet",
-        "--release",
-        "-p",
-        "outbox-bench",
-        "--",
-        name,
-    ]);
-    step(&format!("bench {name}"), run.args(rest))
+    };
+    let mut bench = Command::new(program);
+    step(
+        &format!("bench {name}"),
+        bench.arg(name).args(rest).current_dir(root()),
+    )
 }

@@ -85,13 +85,13 @@ pub fn run_tests(what: &str, command: &mut Command) -> Result<Ran> {
     })
 }
 
-/// Builds all tests and programs once, and answers where the program `name` is.
-pub fn build_tests(name: &str) -> Result<Option<PathBuf>> {
-    eprintln!("xtask: build the tests");
+/// Builds, and answers where the program `name` is; `None` when the build failed.
+pub fn build(what: &str, arguments: &[&str], name: &str) -> Result<Option<PathBuf>> {
+    eprintln!("xtask: {what}");
     let started = Instant::now();
-    let mut command = cargo(["test", "--workspace", "--no-run", "--message-format"]);
+    let mut command = cargo(arguments);
     let mut child = command
-        .arg("json-render-diagnostics")
+        .args(["--message-format", "json-render-diagnostics"])
         .stdout(Stdio::piped())
         .spawn()
         .context("failed to run cargo")?;
@@ -107,13 +107,11 @@ pub fn build_tests(name: &str) -> Result<Option<PathBuf>> {
         }
     }
     if !child.wait()?.success() {
+        eprintln!("xtask: {what}: FAILED");
         return Ok(None);
     }
-    eprintln!(
-        "xtask: build the tests: ok ({:.0} s)",
-        started.elapsed().as_secs_f64()
-    );
-    Ok(Some(found.with_context(|| {
-        format!("cargo did not build the program {name}")
-    })?))
+    let seconds = started.elapsed().as_secs_f64();
+    eprintln!("xtask: {what}: ok ({seconds:.0} s)");
+    let found = found.with_context(|| format!("cargo did not build the program {name}"))?;
+    Ok(Some(found))
 }

@@ -1,12 +1,12 @@
 //! `cargo xtask test`: everything that must hold.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::{Ran, build_tests, cargo, program, root, run_tests, step};
+use crate::cargo::{Ran, build, cargo, program, root, run_tests, step};
 use crate::setup;
 use crate::totals::Totals;
 
@@ -37,7 +37,7 @@ pub fn everything() -> Result<bool> {
     )?;
     let mut docs = cargo(["doc", "--workspace", "--no-deps"]);
     passed &= step("docs", docs.env("RUSTDOCFLAGS", "-D warnings"))?;
-    let Some(with_postgres) = build_tests(WITH_POSTGRES)? else {
+    let Some(with_postgres) = build_tests()? else {
         return report(Totals::default(), false);
     };
     let all = run_tests(
@@ -60,7 +60,7 @@ pub fn everything() -> Result<bool> {
 pub fn suite(name: &str) -> Result<bool> {
     setup::provide()?;
     let selection = select(name)?;
-    let Some(with_postgres) = build_tests(WITH_POSTGRES)? else {
+    let Some(with_postgres) = build_tests()? else {
         return report(Totals::default(), false);
     };
     let ran = run_tests(
@@ -72,6 +72,15 @@ pub fn suite(name: &str) -> Result<bool> {
             .current_dir(root()),
     )?;
     report(ran.totals, ran.code == Some(0))
+}
+
+/// Everything is built once, by the same arguments as the runs; answers `with_postgres`.
+fn build_tests() -> Result<Option<PathBuf>> {
+    build(
+        "build the tests",
+        &["test", "--workspace", "--no-run"],
+        WITH_POSTGRES,
+    )
 }
 
 /// Runs the store's tests on the newest PostgreSQL; `None`, with a clear word, when it cannot be
