@@ -308,7 +308,10 @@ impl<'a> Supervisor<'a> {
                     });
                 }
                 _ => {
-                    tracing::warn!(destination = %name, "another relay leads it now");
+                    // One that was leaving has just given its lease back.
+                    if !led.stop.is_cancelled() {
+                        tracing::warn!(destination = %name, "another relay leads it now");
+                    }
                     led.stop.cancel();
                     led.abandon.cancel();
                 }

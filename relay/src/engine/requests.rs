@@ -54,7 +54,8 @@ impl Engine {
     fn resend(&mut self, requested: &Requested, request: i64, changes: &mut Changes) {
         let now = self.context.clock.now();
         // A number no earlier request can have given: a sent message has no row to count in.
-        let raised = u32::try_from(request).unwrap_or(u32::MAX).max(1);
+        // Stores keep it as a 32-bit integer with a sign.
+        let raised = request.clamp(1, i64::from(i32::MAX)) as u32;
         let mut row = match &requested.exception {
             None if self.is_still_to_come(requested) => return,
             None => sent(requested),
