@@ -19,6 +19,7 @@
 pub mod batch;
 pub mod limits;
 
+mod append;
 mod disk;
 mod error;
 mod fetch;
@@ -27,6 +28,7 @@ mod interval;
 mod keeper;
 mod layout;
 mod log;
+mod options;
 mod partition;
 mod publisher;
 mod recovery;
@@ -39,11 +41,13 @@ mod topic;
 mod wal;
 mod writer;
 
+pub use append::{Append, Slice};
 pub use disk::Disk;
 pub use error::{AppendError, Damage, DiskError, FetchError, OpenError, TopicError};
 pub use fetch::{Fetched, OffsetAtTime};
 pub use interval::IntervalSet;
-pub use log::{Append, Log, LogOptions, Slice};
+pub use log::Log;
+pub use options::LogOptions;
 pub use publisher::{Publication, Sequence};
 pub use storage::{File, Mode, Storage};
 pub use topic::TopicOptions;

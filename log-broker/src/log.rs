@@ -1,20 +1,18 @@
 //! The handle of one open log.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::batch::BatchHeader;
+use crate::append::{Append, check_publication, check_slice};
 use crate::disk::Disk;
 use crate::error::{AppendError, Context, Damage, FetchError, OpenError, TopicError};
 use crate::fetch::{self, Fetched, OffsetAtTime};
 use crate::keeper::{Keeper, KeeperOptions};
 use crate::layout::Layout;
 use crate::limits;
-use crate::publisher::Publication;
+use crate::options::LogOptions;
 use crate::recovery::recover;
 use crate::shared::Shared;
 use crate::storage::Storage;
@@ -24,81 +22,6 @@ use crate::writer::{AppendRequest, Appended, Request, Run, Writer};
 
 /// The queue counts bytes in units of this, for a semaphore counts to 2³² at most.
 const PERMIT_BYTES: usize = 1024;
-
-/// How a log is opened.
-#[derive(Clone, Debug)]
-pub struct LogOptions {
-    /// The log's folder; created when it does not exist.
-    pub dir: PathBuf,
-    /// Size of each WAL file, a multiple of 4 KiB. Default 16 MiB. Of effect only when the log is
-    /// created; it bounds one append.
-    pub wal_file_bytes: u64,
-    /// A checkpoint is made after so much WAL. Default 64 MiB.
-    pub checkpoint_bytes: u64,
-    /// Appends wait for a checkpoint when the WAL is so large. Default 1 GiB.
-    pub wal_bytes_max: u64,
-    /// How often retention is applied, and the longest time between checkpoints while there are
-    /// appends. Default 30 s.
-    pub interval: Duration,
-}
-
-impl LogOptions {
-    /// The defaults, for the log in `dir`.
-    pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self {
-            dir: dir.into(),
-            wal_file_bytes: limits::WAL_FILE_BYTES,
-            checkpoint_bytes: limits::CHECKPOINT_BYTES,
-            wal_bytes_max: limits::WAL_BYTES_MAX,
-            interval: Duration::from_secs(30),
-        }
-    }
-
-    fn check(&self) -> Result<(), OpenError> {
-        let bad = |option, value, must: String| {
-            Err(OpenError::Option {
-                option,
-                value,
-                must,
-            })
-        };
-        let (min, block) = (limits::WAL_FILE_BYTES_MIN, limits::WAL_BLOCK_BYTES);
-        let size = self.wal_file_bytes;
-        if size < min || !size.is_multiple_of(block) || size > u64::from(u32::MAX) {
-            let must = format!("a multiple of {block}, from {min} to {}", u32::MAX);
-            return bad("wal_file_bytes", size, must);
-        }
-        if self.wal_bytes_max < self.checkpoint_bytes.max(2 * size) {
-            let must = "at least checkpoint_bytes and two WAL files".to_owned();
-            return bad("wal_bytes_max", self.wal_bytes_max, must);
-        }
-        Ok(())
-    }
-}
-
-/// Batches to append. All of it is stored, or nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Append {
-    /// Whole record batches, one behind the other, at most [`limits::APPEND_BYTES_MAX`]. Base
-    /// offsets are stamped into it.
-    pub buffer: Vec<u8>,
-    /// Which parts of the buffer go where; together they are the buffer.
-    pub slices: Vec<Slice>,
-    /// For duplicate-proof publish: who appends, and which of its sequence numbers. With one, an
-    /// append without batches is allowed.
-    pub publication: Option<Publication>,
-}
-
-/// Consecutive bytes of the buffer of an [`Append`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slice {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition.
-    pub partition: u32,
-    /// Bytes of whole batches, at least one.
-    pub bytes: usize,
-}
 
 /// One open log. Share it with [`Arc`]; dropping the last one closes it.
 ///
@@ -508,47 +431,6 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-fn check_slice(slice: &Slice, data: &[u8]) -> Result<Run, AppendError> {
-    let bad = |source| AppendError::Batch {
-        topic: slice.topic.clone(),
-        partition: slice.partition,
-        source,
-    };
-    let (mut rest, mut records) = (data, 0);
-    loop {
-        let header = BatchHeader::verify(rest).map_err(bad)?;
-        records += i64::from(header.records);
-        rest = &rest[header.bytes..];
-        if rest.is_empty() {
-            break;
-        }
-    }
-    Ok(Run {
-        topic: slice.topic.clone(),
-        partition: slice.partition,
-        bytes: slice.bytes,
-        records,
-    })
-}
-
-fn check_publication(publication: Option<&Publication>, runs: &[Run]) -> Result<(), AppendError> {
-    let Some(publication) = publication else {
-        return Ok(());
-    };
-    let records: i64 = runs.iter().map(|r| r.records).sum();
-    let (sequences, id) = (publication.sequences.len(), &publication.publisher);
-    if sequences as i64 != records {
-        let text = format!("{sequences} sequences for {records} records: each must have one");
-        return Err(AppendError::Invalid(text));
-    }
-    if id.is_empty() || id.len() > limits::PUBLISHER_BYTES_MAX {
-        let (bytes, limit) = (id.len(), limits::PUBLISHER_BYTES_MAX);
-        let text = format!("the publisher's id has {bytes} bytes, it must have 1 to {limit}");
-        return Err(AppendError::Invalid(text));
-    }
-    Ok(())
 }
 
 fn lock_of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

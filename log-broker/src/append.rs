@@ -1,0 +1,79 @@
+//! What is appended, and what can be checked of it without the writer.
+
+use std::sync::Arc;
+
+use crate::batch::BatchHeader;
+use crate::error::AppendError;
+use crate::limits;
+use crate::publisher::Publication;
+use crate::writer::Run;
+
+/// Batches to append. All of it is stored, or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Append {
+    /// Whole record batches, one behind the other, at most [`crate::limits::APPEND_BYTES_MAX`]. Base
+    /// offsets are stamped into it.
+    pub buffer: Vec<u8>,
+    /// Which parts of the buffer go where; together they are the buffer.
+    pub slices: Vec<Slice>,
+    /// For duplicate-proof publish: who appends, and which of its sequence numbers. With one, an
+    /// append without batches is allowed.
+    pub publication: Option<Publication>,
+}
+
+/// Consecutive bytes of the buffer of an [`Append`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: u32,
+    /// Bytes of whole batches, at least one.
+    pub bytes: usize,
+}
+
+/// The batches of one slice must be whole and right.
+pub(crate) fn check_slice(slice: &Slice, data: &[u8]) -> Result<Run, AppendError> {
+    let bad = |source| AppendError::Batch {
+        topic: slice.topic.clone(),
+        partition: slice.partition,
+        source,
+    };
+    let (mut rest, mut records) = (data, 0);
+    loop {
+        let header = BatchHeader::verify(rest).map_err(bad)?;
+        records += i64::from(header.records);
+        rest = &rest[header.bytes..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    Ok(Run {
+        topic: slice.topic.clone(),
+        partition: slice.partition,
+        bytes: slice.bytes,
+        records,
+    })
+}
+
+/// Each record must have its sequence.
+pub(crate) fn check_publication(
+    publication: Option<&Publication>,
+    runs: &[Run],
+) -> Result<(), AppendError> {
+    let Some(publication) = publication else {
+        return Ok(());
+    };
+    let records: i64 = runs.iter().map(|r| r.records).sum();
+    let (sequences, id) = (publication.sequences.len(), &publication.publisher);
+    if sequences as i64 != records {
+        let text = format!("{sequences} sequences for {records} records: each must have one");
+        return Err(AppendError::Invalid(text));
+    }
+    if id.is_empty() || id.len() > limits::PUBLISHER_BYTES_MAX {
+        let (bytes, limit) = (id.len(), limits::PUBLISHER_BYTES_MAX);
+        let text = format!("the publisher's id has {bytes} bytes, it must have 1 to {limit}");
+        return Err(AppendError::Invalid(text));
+    }
+    Ok(())
+}
