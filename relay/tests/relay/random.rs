@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use crate::support::{Bed, Fate, Running, ScriptedBroker, destination, message, pass};
 
 /// Runs of each test.
-const RUNS: u64 = 6;
+const RUNS: u64 = 3;
 
 /// What one run enqueued.
 #[derive(Default)]
