@@ -108,7 +108,7 @@ async fn late_and_scheduled_messages_of_a_marked_key_come_through() {
     let early = bed.store.begin(message("k"));
     bed.enqueue_many("k", 2_000);
     let behind = bed.store.begin(message("k"));
-    let due = chrono::TimeDelta::hours(1);
+    let due = chrono::TimeDelta::minutes(30);
     let now = outbox_core::Clock::now(&bed.clock);
     let scheduled = bed.store.enqueue(message("k").deliver_after(now + due));
     bed.enqueue_many("k", 10);
