@@ -43,7 +43,10 @@ impl Node {
                 ensure!(status.success(), "a node stopped with {status}");
                 return Ok(());
             }
-            ensure!(started.elapsed() < Duration::from_secs(11), "a node did not stop in 11 s");
+            ensure!(
+                started.elapsed() < Duration::from_secs(11),
+                "a node did not stop in 11 s"
+            );
         }
     }
 }

@@ -28,7 +28,9 @@ async fn kill_minus_nine_of_an_embedded_relay_and_consumer_breaks_no_promise() -
     let (file, folder) = (dir.path().join("outbox.db"), dir.path().join("log"));
     let store = SqliteStore::open(&file).await?;
     store.migrate().await?;
-    store.declare(&[destination(DESTINATION, Start::Beginning)]).await?;
+    store
+        .declare(&[destination(DESTINATION, Start::Beginning)])
+        .await?;
     let pool = outbox_sqlite::pool(&file).await?;
     let ledger = "create table ledger (n integer primary key, key text, payload text)";
     for statement in [ledger, APPLIED_SQLITE] {
@@ -37,7 +39,11 @@ async fn kill_minus_nine_of_an_embedded_relay_and_consumer_breaks_no_promise() -
     let path = file.display().to_string();
     let mut n = 0;
     for _ in 0..KILLS {
-        let roles = if seed.random_bool(0.7) { "relay,consumer" } else { "relay" };
+        let roles = if seed.random_bool(0.7) {
+            "relay,consumer"
+        } else {
+            "relay"
+        };
         let node = Node::start(&path, &folder, roles)?;
         let until = Instant::now() + Duration::from_millis(seed.random_range(200..1_500));
         while Instant::now() < until {
@@ -58,7 +64,10 @@ async fn kill_minus_nine_of_an_embedded_relay_and_consumer_breaks_no_promise() -
 
 async fn in_the_log(folder: &Path, committed: &[Entry], seed: &Seed) -> anyhow::Result<()> {
     let records = log::records(folder).await?;
-    ensure!(log::duplicates(&records) == 0, "the log holds a message twice ({seed})");
+    ensure!(
+        log::duplicates(&records) == 0,
+        "the log holds a message twice ({seed})"
+    );
     let verdict = verify(committed, &log::entries(&records)?);
     ensure!(verdict.is_clean(), "in the log: {verdict:?} ({seed})");
     Ok(())
@@ -75,7 +84,11 @@ async fn transaction(pool: &SqlitePool, n: i64, commit: bool) -> anyhow::Result<
         .await?;
     let message = Message::bytes("embedded.done", payload.into_bytes()).key(key);
     Outbox::default().enqueue(&mut tx, message).await?;
-    if commit { tx.commit().await? } else { tx.rollback().await? }
+    if commit {
+        tx.commit().await?
+    } else {
+        tx.rollback().await?
+    }
     Ok(())
 }
 
@@ -90,7 +103,10 @@ async fn wait_until_all_is_applied(pool: &SqlitePool) -> anyhow::Result<()> {
         if applied >= committed {
             return Ok(());
         }
-        ensure!(started.elapsed() < Duration::from_secs(120), "{applied} of {committed} applied");
+        ensure!(
+            started.elapsed() < Duration::from_secs(120),
+            "{applied} of {committed} applied"
+        );
     }
 }
 

@@ -11,7 +11,10 @@ use outbox_tests::seed::Seed;
 async fn real_events_arrive_once_in_order_through_ten_kills() -> anyhow::Result<()> {
     let node = PathBuf::from(env!("CARGO_BIN_EXE_node"));
     let outbox = node.with_file_name("outbox");
-    ensure!(outbox.exists(), "build the outbox binary first: cargo build -p outbox-cli");
+    ensure!(
+        outbox.exists(),
+        "build the outbox binary first: cargo build -p outbox-cli"
+    );
     let server = Server::shared().await?;
     let dir = tempfile::tempdir()?;
     let flights = Flights {
@@ -23,8 +26,15 @@ async fn real_events_arrive_once_in_order_through_ten_kills() -> anyhow::Result<
         kills: 10,
     };
     let mut seed = Seed::from_environment();
-    let landed = flights.run(&mut seed).await.with_context(|| seed.to_string())?;
+    let landed = flights
+        .run(&mut seed)
+        .await
+        .with_context(|| seed.to_string())?;
     ensure!(landed.verdict.is_clean(), "{:?} ({seed})", landed.verdict);
-    ensure!(landed.events == 3_000, "{} events in the slice", landed.events);
+    ensure!(
+        landed.events == 3_000,
+        "{} events in the slice",
+        landed.events
+    );
     Ok(())
 }

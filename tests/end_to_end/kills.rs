@@ -69,25 +69,47 @@ async fn kill_minus_nine_of_relay_consumer_and_server_breaks_no_promise() -> any
     wait_until_all_is_applied(&pool).await?;
     node.terminate().await?;
 
-    let committed =
-        entries(&pool, "select topic, key, payload from ledger order by writer, n").await?;
-    ensure!(committed.len() > 1_000, "only {} messages: the test shows nothing", committed.len());
-    let applied = entries(&pool, "select topic, key, payload from applied order by position").await?;
+    let committed = entries(
+        &pool,
+        "select topic, key, payload from ledger order by writer, n",
+    )
+    .await?;
+    ensure!(
+        committed.len() > 1_000,
+        "only {} messages: the test shows nothing",
+        committed.len()
+    );
+    let applied = entries(
+        &pool,
+        "select topic, key, payload from applied order by position",
+    )
+    .await?;
     let verdict = verify(&committed, &applied);
     ensure!(verdict.is_clean(), "{verdict:?} ({seed})");
     let records = log::records(dir.path()).await?;
-    ensure!(log::duplicates(&records) == 0, "the log holds a message twice ({seed})");
+    ensure!(
+        log::duplicates(&records) == 0,
+        "the log holds a message twice ({seed})"
+    );
     let verdict = verify(&committed, &log::entries(&records)?);
     ensure!(verdict.is_clean(), "in the log: {verdict:?} ({seed})");
-    eprintln!("{kills} kills, {} messages, all applied once in order", committed.len());
+    eprintln!(
+        "{kills} kills, {} messages, all applied once in order",
+        committed.len()
+    );
     Ok(())
 }
 
 async fn prepare(pool: &PgPool, url: &str) -> anyhow::Result<()> {
-    let options = PostgresOptions { url: url.to_owned(), ..PostgresOptions::default() };
+    let options = PostgresOptions {
+        url: url.to_owned(),
+        ..PostgresOptions::default()
+    };
     let store = PostgresStore::connect(options).await?;
     store.migrate().await?;
-    store.declare(&[destination(DESTINATION, Start::Beginning)]).await?;
+    store
+        .declare(&[destination(DESTINATION, Start::Beginning)])
+        .await?;
     for statement in [LEDGER, APPLIED_POSTGRES] {
         sqlx::query(statement).execute(pool).await?;
     }
@@ -145,7 +167,11 @@ async fn transaction(
         .await?;
     let message = Message::bytes("kills.done", payload.into_bytes()).key(key);
     Outbox::default().enqueue(&mut tx, message).await?;
-    if commit { tx.commit().await? } else { tx.rollback().await? }
+    if commit {
+        tx.commit().await?
+    } else {
+        tx.rollback().await?
+    }
     Ok(())
 }
 
@@ -164,7 +190,10 @@ async fn wait_until_all_is_applied(pool: &PgPool) -> anyhow::Result<()> {
             last = (applied, std::time::Instant::now());
         }
         let stuck = last.1.elapsed() > Duration::from_secs(60);
-        ensure!(!stuck, "stuck: {applied} of {committed} applied, and no more for a minute");
+        ensure!(
+            !stuck,
+            "stuck: {applied} of {committed} applied, and no more for a minute"
+        );
     }
 }
 
@@ -172,6 +201,10 @@ async fn entries(pool: &PgPool, sql: &'static str) -> anyhow::Result<Vec<Entry>>
     let rows = sqlx::query(sql).fetch_all(pool).await?;
     Ok(rows
         .iter()
-        .map(|row| Entry { topic: row.get(0), key: row.get(1), payload: row.get(2) })
+        .map(|row| Entry {
+            topic: row.get(0),
+            key: row.get(1),
+            payload: row.get(2),
+        })
         .collect())
 }

@@ -62,7 +62,10 @@ impl Flights {
             // Each kill waits for its share of the events, and a random instant more.
             wait_for(&pool, events * kill / (self.kills + 2)).await?;
             tokio::time::sleep(Duration::from_millis(seed.random_range(0..150))).await;
-            ensure!(node.0.try_wait()?.is_none(), "the node ended by itself ({seed})");
+            ensure!(
+                node.0.try_wait()?.is_none(),
+                "the node ended by itself ({seed})"
+            );
             drop(node);
             node = self.start_node()?;
         }
@@ -71,16 +74,28 @@ impl Flights {
         ensure!(sender.0.wait()?.success(), "outbox send failed ({seed})");
         drop(node);
         // Sent once more, nothing is sent: the file's position is in the database.
-        ensure!(self.send().status()?.success(), "outbox send failed when repeated");
+        ensure!(
+            self.send().status()?.success(),
+            "outbox send failed when repeated"
+        );
         let verdict = verify(&committed, &effects(&pool).await?);
-        Ok(Landed { verdict, events, seconds })
+        Ok(Landed {
+            verdict,
+            events,
+            seconds,
+        })
     }
 
     async fn prepare(&self) -> anyhow::Result<PgPool> {
-        let options = PostgresOptions { url: self.url.clone(), ..PostgresOptions::default() };
+        let options = PostgresOptions {
+            url: self.url.clone(),
+            ..PostgresOptions::default()
+        };
         let store = PostgresStore::connect(options).await?;
         store.migrate().await?;
-        store.declare(&[crate::destination(DESTINATION, Start::Beginning)]).await?;
+        store
+            .declare(&[crate::destination(DESTINATION, Start::Beginning)])
+            .await?;
         let pool = PgPool::connect(&self.url).await?;
         sqlx::query(APPLIED_POSTGRES).execute(&pool).await?;
         Ok(pool)
@@ -128,7 +143,9 @@ pub fn expected(file: &Path) -> anyhow::Result<Vec<Entry>> {
     text.lines()
         .map(|line| {
             let event: Value = serde_json::from_str(line)?;
-            let origin = event["origin"].as_str().context("an event without origin")?;
+            let origin = event["origin"]
+                .as_str()
+                .context("an event without origin")?;
             let tail = event["tailnum"].as_str().filter(|t| *t != "NA");
             Ok(Entry {
                 topic: format!("flights.{}", origin.to_lowercase()),
@@ -144,12 +161,16 @@ async fn wait_for(pool: &PgPool, count: u64) -> anyhow::Result<()> {
     let (mut seen, mut progress) = (0, Instant::now());
     while seen < count {
         tick.tick().await;
-        let now: i64 =
-            sqlx::query_scalar("select count(*) from applied").fetch_one(pool).await?;
+        let now: i64 = sqlx::query_scalar("select count(*) from applied")
+            .fetch_one(pool)
+            .await?;
         if now as u64 > seen {
             (seen, progress) = (now as u64, Instant::now());
         }
-        ensure!(progress.elapsed() < STUCK_AFTER, "stuck: {seen} of {count} events applied");
+        ensure!(
+            progress.elapsed() < STUCK_AFTER,
+            "stuck: {seen} of {count} events applied"
+        );
     }
     Ok(())
 }
@@ -159,6 +180,10 @@ async fn effects(pool: &PgPool) -> anyhow::Result<Vec<Entry>> {
     let rows = sqlx::query(sql).fetch_all(pool).await?;
     Ok(rows
         .iter()
-        .map(|row| Entry { topic: row.get(0), key: row.get(1), payload: row.get(2) })
+        .map(|row| Entry {
+            topic: row.get(0),
+            key: row.get(1),
+            payload: row.get(2),
+        })
         .collect())
 }

@@ -73,7 +73,9 @@ pub fn verify(committed: &[Entry], applied: &[Entry]) -> Verdict {
         *last = at.max(*last);
     }
     for (entry, committed_at) in &places {
-        let missing = committed_at.len().saturating_sub(taken.get(entry).copied().unwrap_or(0));
+        let missing = committed_at
+            .len()
+            .saturating_sub(taken.get(entry).copied().unwrap_or(0));
         verdict.lost += missing as u64;
         if missing > 0 {
             verdict.example("lost", entry);
@@ -87,15 +89,28 @@ mod tests {
     use super::*;
 
     fn entry(key: &str, payload: &str) -> Entry {
-        Entry { topic: "t".into(), key: Some(key.into()), payload: payload.into() }
+        Entry {
+            topic: "t".into(),
+            key: Some(key.into()),
+            payload: payload.into(),
+        }
     }
 
     #[test]
     fn each_kind_of_damage_is_counted_once() {
-        let committed = [entry("a", "1"), entry("b", "1"), entry("a", "2"), entry("a", "3")];
+        let committed = [
+            entry("a", "1"),
+            entry("b", "1"),
+            entry("a", "2"),
+            entry("a", "3"),
+        ];
         assert!(verify(&committed, &committed).is_clean());
-        let swapped =
-            [committed[2].clone(), committed[0].clone(), committed[1].clone(), committed[3].clone()];
+        let swapped = [
+            committed[2].clone(),
+            committed[0].clone(),
+            committed[1].clone(),
+            committed[3].clone(),
+        ];
         assert_eq!(verify(&committed, &swapped).out_of_order, 1);
         assert_eq!(verify(&committed, &committed[1..]).lost, 1);
         let mut twice = committed.to_vec();
@@ -110,7 +125,11 @@ mod tests {
     fn keys_and_topics_are_independent_and_no_key_has_no_order() {
         let committed = [entry("a", "1"), entry("b", "1")];
         assert!(verify(&committed, &[entry("b", "1"), entry("a", "1")]).is_clean());
-        let loose = |p: &str| Entry { topic: "t".into(), key: None, payload: p.into() };
+        let loose = |p: &str| Entry {
+            topic: "t".into(),
+            key: None,
+            payload: p.into(),
+        };
         assert!(verify(&[loose("1"), loose("2")], &[loose("2"), loose("1")]).is_clean());
     }
 }

@@ -53,10 +53,16 @@ impl NodeOptions {
     pub fn from_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut found = BTreeMap::new();
         while let Some(name) = args.next() {
-            let value = args.next().with_context(|| format!("{name} needs a value"))?;
+            let value = args
+                .next()
+                .with_context(|| format!("{name} needs a value"))?;
             found.insert(name, value);
         }
-        let mut take = |name: &str| found.remove(name).with_context(|| format!("{name} is missing"));
+        let mut take = |name: &str| {
+            found
+                .remove(name)
+                .with_context(|| format!("{name} is missing"))
+        };
         let (store, log, roles) = (take("--store")?, take("--log")?, take("--roles")?);
         let has = |role: &str| roles.split(',').any(|r| r == role);
         if let Some(unknown) = found.keys().next() {
@@ -94,7 +100,11 @@ pub async fn run(options: NodeOptions, shutdown: CancellationToken) -> anyhow::R
 }
 
 fn relay_options() -> RelayOptions {
-    RelayOptions { lease_ttl: LEASE_TTL, http: None, ..RelayOptions::default() }
+    RelayOptions {
+        lease_ttl: LEASE_TTL,
+        http: None,
+        ..RelayOptions::default()
+    }
 }
 
 fn is_postgres(store: &str) -> bool {
@@ -103,9 +113,14 @@ fn is_postgres(store: &str) -> bool {
 
 async fn open_store(store: &str) -> anyhow::Result<Arc<dyn Store>> {
     if !is_postgres(store) {
-        return Ok(Arc::new(SqliteStore::open(store).await.context("open the store")?));
+        return Ok(Arc::new(
+            SqliteStore::open(store).await.context("open the store")?,
+        ));
     }
-    let options = PostgresOptions { url: store.to_owned(), ..PostgresOptions::default() };
+    let options = PostgresOptions {
+        url: store.to_owned(),
+        ..PostgresOptions::default()
+    };
     // A killed server comes back: until then a node waits, as a sidecar's supervisor would.
     loop {
         match PostgresStore::connect(options.clone()).await {
@@ -125,7 +140,9 @@ async fn consume(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     if is_postgres(&store) {
-        let pool = sqlx::postgres::PgPoolOptions::new().max_connections(8).connect_lazy(&store)?;
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(8)
+            .connect_lazy(&store)?;
         let insert = "insert into applied (id, topic, key, payload) values ($1, $2, $3, $4)";
         Consumer::new(source, PostgresInbox::new(pool))
             .name("node")

@@ -16,13 +16,18 @@ pub struct Seed {
 impl Seed {
     /// From `OUTBOX_TEST_SEED`, or a fresh one.
     pub fn from_environment() -> Self {
-        let given = std::env::var("OUTBOX_TEST_SEED").ok().and_then(|text| text.parse().ok());
+        let given = std::env::var("OUTBOX_TEST_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok());
         Self::new(given.unwrap_or_else(rand::random))
     }
 
     /// From this seed.
     pub fn new(seed: u64) -> Self {
-        Self { seed, rng: StdRng::seed_from_u64(seed) }
+        Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+        }
     }
 
     /// Another one that follows from this one, for a task of its own.

@@ -91,10 +91,14 @@ async fn large_backlog(run: Run, rig: &Rig, small: u64) -> anyhow::Result<f64> {
     rig.fill(sent - have.min(sent), PAYLOAD, 2).await?;
     let mut small_rates = Vec::new();
     let mut large_rates = Vec::new();
-    let mut holder = PgConnection::connect(&rig.url).await.context("connect the gap's holder")?;
+    let mut holder = PgConnection::connect(&rig.url)
+        .await
+        .context("connect the gap's holder")?;
     let mut gap = holder.begin().await?;
     let one = outbox_core::Message::bytes("bench.event", vec![b'x'; PAYLOAD]);
-    outbox_postgres::Outbox::default().enqueue(&mut gap, one).await?;
+    outbox_postgres::Outbox::default()
+        .enqueue(&mut gap, one)
+        .await?;
     let names: Vec<String> = (0..3).map(|n| format!("large{n}")).collect();
     for name in &names {
         rig.declare(name, Start::End).await?;
@@ -108,7 +112,8 @@ async fn large_backlog(run: Run, rig: &Rig, small: u64) -> anyhow::Result<f64> {
         rig.settle_down().await?;
         let from = rig.number("select max(seq) from outbox.message").await? - small as i64;
         let name = format!("small{at}");
-        rig.declare(&name, Start::At(created_at(rig, from).await?)).await?;
+        rig.declare(&name, Start::At(created_at(rig, from).await?))
+            .await?;
         small_rates.push(timed_drain(rig, &name, small).await?);
         run.say(format!(
             "large backlog {:.0} msg/s, small {:.0} msg/s",
@@ -121,5 +126,8 @@ async fn large_backlog(run: Run, rig: &Rig, small: u64) -> anyhow::Result<f64> {
 
 async fn created_at(rig: &Rig, seq: i64) -> anyhow::Result<chrono::DateTime<chrono::Utc>> {
     let sql = "select created_at from outbox.message where seq >= $1 order by seq limit 1";
-    Ok(sqlx::query_scalar(sql).bind(seq).fetch_one(&rig.pool).await?)
+    Ok(sqlx::query_scalar(sql)
+        .bind(seq)
+        .fetch_one(&rig.pool)
+        .await?)
 }

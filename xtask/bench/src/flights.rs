@@ -28,7 +28,10 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
         dir: rig.dir.path().to_owned(),
         kills: KILLS,
     };
-    run.say(format!("events from {}, {KILLS} kills", flights.file.display()));
+    run.say(format!(
+        "events from {}, {KILLS} kills",
+        flights.file.display()
+    ));
     let mut seed = Seed::from_environment();
     let landed = flights.run(&mut seed).await?;
     for example in &landed.verdict.examples {
@@ -46,15 +49,32 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
 /// Builds the two binaries; answers the folder they lie in, which is our own.
 fn build() -> anyhow::Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let packages = ["build", "--release", "-p", "outbox-cli", "-p", "outbox-tests", "--bins"];
-    let status = Command::new(cargo).args(packages).status().context("run cargo")?;
+    let packages = [
+        "build",
+        "--release",
+        "-p",
+        "outbox-cli",
+        "-p",
+        "outbox-tests",
+        "--bins",
+    ];
+    let status = Command::new(cargo)
+        .args(packages)
+        .status()
+        .context("run cargo")?;
     ensure!(status.success(), "the binaries do not build");
-    Ok(std::env::current_exe()?.parent().context("a binary lies in a folder")?.to_owned())
+    Ok(std::env::current_exe()?
+        .parent()
+        .context("a binary lies in a folder")?
+        .to_owned())
 }
 
 /// The input as plain NDJSON.
 fn input(scratch: &Path) -> anyhow::Result<PathBuf> {
-    let slice = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/data/flights.ndjson");
+    let slice = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../tests/data/flights.ndjson"
+    );
     let given = std::env::var_os("OUTBOX_FLIGHTS").map(PathBuf::from);
     let path = given.unwrap_or_else(|| slice.into());
     if path.extension().is_none_or(|e| e != "xz") {
@@ -62,7 +82,11 @@ fn input(scratch: &Path) -> anyhow::Result<PathBuf> {
     }
     let plain = scratch.join("flights.ndjson");
     let out = std::fs::File::create(&plain)?;
-    let status = Command::new("xz").arg("-dc").arg(&path).stdout(out).status()?;
+    let status = Command::new("xz")
+        .arg("-dc")
+        .arg(&path)
+        .stdout(out)
+        .status()?;
     ensure!(status.success(), "xz could not unpack {}", path.display());
     Ok(plain)
 }

@@ -24,7 +24,10 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
     let count = run.size(1_000_000);
     rig.fill(count, PAYLOAD, 1).await?;
     let before = figures(run, &rig, "before", count, 0.0).await?;
-    run.say(format!("undisturbed: drain {:.0}/s, p50 {:.3} ms", before.0, before.1.p50));
+    run.say(format!(
+        "undisturbed: drain {:.0}/s, p50 {:.3} ms",
+        before.0, before.1.p50
+    ));
     let disturbance = Disturbance::start(&rig).await?;
     let started = Instant::now();
     let length = Duration::from_secs(run.size(600));
@@ -32,7 +35,10 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
     while started.elapsed() < length {
         let name = format!("during{round_no}");
         let latency = measure(&rig, &name, run.size(60) as f64, ROLLBACK).await?;
-        run.say(format!("{:.0} s: {latency:.3?}", started.elapsed().as_secs_f64()));
+        run.say(format!(
+            "{:.0} s: {latency:.3?}",
+            started.elapsed().as_secs_f64()
+        ));
         round_no += 1;
     }
     let after = figures(run, &rig, "after", count, ROLLBACK).await?;
@@ -61,8 +67,13 @@ async fn figures(
 ) -> anyhow::Result<(f64, Latency)> {
     let (mut rates, mut latencies) = (Vec::new(), Vec::new());
     for n in 0..RUNS {
-        let latency =
-            measure(rig, &format!("{name}-latency{n}"), run.size(20) as f64, rollback).await?;
+        let latency = measure(
+            rig,
+            &format!("{name}-latency{n}"),
+            run.size(20) as f64,
+            rollback,
+        )
+        .await?;
         latencies.push(latency);
         sqlx::query("checkpoint").execute(&rig.pool).await?;
         rates.push(drain(rig, &format!("{name}-drain{n}"), count).await?);
@@ -110,16 +121,16 @@ struct DeadTuples {
 /// taken seqs less rows is their number.
 async fn dead_tuples(rig: &Rig) -> anyhow::Result<DeadTuples> {
     // Statistics of backends that still run are flushed within a second or so.
-    sqlx::query("select pg_stat_force_next_flush()").execute(&rig.pool).await?;
+    sqlx::query("select pg_stat_force_next_flush()")
+        .execute(&rig.pool)
+        .await?;
     let rows = sqlx::query(
         "select relname, n_dead_tup from pg_stat_user_tables where schemaname = 'outbox'",
     )
     .fetch_all(&rig.pool)
     .await?;
     let rolled_back = rig
-        .number(
-            "select (select last_value from outbox.message_seq) - count(*) from outbox.message",
-        )
+        .number("select (select last_value from outbox.message_seq) - count(*) from outbox.message")
         .await?;
     let (mut log, mut small) = (-rolled_back, serde_json::Map::new());
     for row in rows {
@@ -130,5 +141,8 @@ async fn dead_tuples(rig: &Rig) -> anyhow::Result<DeadTuples> {
             small.insert(name, dead.into());
         }
     }
-    Ok(DeadTuples { log, small: Value::Object(small) })
+    Ok(DeadTuples {
+        log,
+        small: Value::Object(small),
+    })
 }

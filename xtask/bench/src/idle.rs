@@ -104,7 +104,9 @@ async fn attach_partitions(rig: &Rig) -> anyhow::Result<()> {
             "create table outbox.message_bench_{n} partition of outbox.message \
              for values from ({from}) to ({to})"
         );
-        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&rig.pool).await?;
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&rig.pool)
+            .await?;
     }
     Ok(())
 }

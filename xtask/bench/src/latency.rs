@@ -53,9 +53,8 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
         run.say(format!("run {}: {latency:.3?}", n + 1));
         runs.push(latency);
     }
-    let of = |field: fn(&Latency) -> f64| {
-        round(median(&runs.iter().map(field).collect::<Vec<_>>()))
-    };
+    let of =
+        |field: fn(&Latency) -> f64| round(median(&runs.iter().map(field).collect::<Vec<_>>()));
     Ok(json!({
         "bench": "latency", "p50_ms": of(|l| l.p50), "p99_ms": of(|l| l.p99),
         "p999_ms": of(|l| l.p999), "fdatasync_p50_ms": of(|l| l.fdatasync_p50),
@@ -96,9 +95,15 @@ pub async fn measure(
     }
     let waits: Vec<f64> = committed
         .iter()
-        .filter_map(|(id, at)| seen.get(id).map(|ack| ms(ack.saturating_duration_since(*at))))
+        .filter_map(|(id, at)| {
+            seen.get(id)
+                .map(|ack| ms(ack.saturating_duration_since(*at)))
+        })
         .collect();
-    anyhow::ensure!(waits.len() == committed.len(), "some messages were never acknowledged");
+    anyhow::ensure!(
+        waits.len() == committed.len(),
+        "some messages were never acknowledged"
+    );
     Ok(Latency {
         p50: percentile(&waits, 0.5),
         p99: percentile(&waits, 0.99),
@@ -149,7 +154,10 @@ async fn enqueue_for(
                 // One statement outside a transaction block is a transaction of its own.
                 let id = outbox.enqueue(&mut connection, message).await?;
                 let now = Instant::now();
-                committed.lock().map_err(|_| anyhow::anyhow!("a writer panicked"))?.push((id, now));
+                committed
+                    .lock()
+                    .map_err(|_| anyhow::anyhow!("a writer panicked"))?
+                    .push((id, now));
             }
         });
     }
@@ -157,8 +165,11 @@ async fn enqueue_for(
         done??;
     }
     let elapsed = started.elapsed().as_secs_f64();
-    let committed =
-        std::mem::take(&mut *committed.lock().map_err(|_| anyhow::anyhow!("a writer panicked"))?);
+    let committed = std::mem::take(
+        &mut *committed
+            .lock()
+            .map_err(|_| anyhow::anyhow!("a writer panicked"))?,
+    );
     let rate = committed.len() as f64 / elapsed;
     Ok((committed, rate))
 }
@@ -166,4 +177,3 @@ async fn enqueue_for(
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
-

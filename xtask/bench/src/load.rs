@@ -24,14 +24,19 @@ impl Zipf {
                 sum
             })
             .collect();
-        Self { cumulative, rng: StdRng::seed_from_u64(seed) }
+        Self {
+            cumulative,
+            rng: StdRng::seed_from_u64(seed),
+        }
     }
 
     /// The next key's rank, from 0.
     pub fn draw(&mut self) -> usize {
         let total = self.cumulative.last().copied().unwrap_or(1.0);
         let at = self.rng.random::<f64>() * total;
-        self.cumulative.partition_point(|c| *c < at).min(self.cumulative.len() - 1)
+        self.cumulative
+            .partition_point(|c| *c < at)
+            .min(self.cumulative.len() - 1)
     }
 
     /// Seconds until the next event of a Poisson process of `rate` a second.

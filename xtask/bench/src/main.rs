@@ -45,7 +45,10 @@ impl Run {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let mut name = None;
-    let mut run = Run { json: false, quick: false };
+    let mut run = Run {
+        json: false,
+        quick: false,
+    };
     for arg in std::env::args().skip(1) {
         match arg.as_str() {
             "--json" => run.json = true,

@@ -24,7 +24,10 @@ impl FdatasyncProbe {
     /// Stops; answers each sync's time in milliseconds.
     pub fn stop(self) -> anyhow::Result<Vec<f64>> {
         self.stop.store(true, Ordering::Relaxed);
-        let times = self.thread.join().map_err(|_| anyhow::anyhow!("the probe panicked"))??;
+        let times = self
+            .thread
+            .join()
+            .map_err(|_| anyhow::anyhow!("the probe panicked"))??;
         Ok(times)
     }
 }
@@ -36,7 +39,10 @@ fn probe(path: &Path, stop: &AtomicBool) -> std::io::Result<Vec<f64>> {
     file.sync_all()?;
     let mut times = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        file.write_all_at(&[times.len() as u8; 4096], (times.len() as u64 % 256) * 4096)?;
+        file.write_all_at(
+            &[times.len() as u8; 4096],
+            (times.len() as u64 % 256) * 4096,
+        )?;
         let started = Instant::now();
         file.sync_data()?;
         times.push(started.elapsed().as_secs_f64() * 1e3);
@@ -65,12 +71,21 @@ pub fn with_children(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let path = format!("/proc/{pid}/task/{pid}/children");
     let children = std::fs::read_to_string(path).unwrap_or_default();
-    all.extend(children.split_whitespace().filter_map(|p| p.parse::<u32>().ok()));
+    all.extend(
+        children
+            .split_whitespace()
+            .filter_map(|p| p.parse::<u32>().ok()),
+    );
     all
 }
 
 /// The process that started `pid`.
 pub fn parent(pid: u32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
 }

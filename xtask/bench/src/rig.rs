@@ -34,33 +34,55 @@ pub struct Rig {
 impl Rig {
     /// Starts a server with a migrated outbox.
     pub async fn start() -> anyhow::Result<Self> {
-        let settings =
-            ["shared_buffers=1GB", "max_wal_size=8GB", "checkpoint_timeout=30min", "jit=off"];
-        let options =
-            ServerOptions { settings: settings.iter().map(|s| (*s).to_owned()).collect() };
+        let settings = [
+            "shared_buffers=1GB",
+            "max_wal_size=8GB",
+            "checkpoint_timeout=30min",
+            "jit=off",
+        ];
+        let options = ServerOptions {
+            settings: settings.iter().map(|s| (*s).to_owned()).collect(),
+        };
         let server = Server::start(options).await.context("start PostgreSQL")?;
         let url = server.url(&server.create_database().await?);
-        let pool = PgPoolOptions::new().max_connections(16).connect(&url).await?;
-        let rig = Self { server, url, pool, dir: tempfile::tempdir()? };
+        let pool = PgPoolOptions::new()
+            .max_connections(16)
+            .connect(&url)
+            .await?;
+        let rig = Self {
+            server,
+            url,
+            pool,
+            dir: tempfile::tempdir()?,
+        };
         rig.store().await?.migrate().await?;
         Ok(rig)
     }
 
     /// A store on connections of its own.
     pub async fn store(&self) -> anyhow::Result<PostgresStore> {
-        let options = PostgresOptions { url: self.url.clone(), ..PostgresOptions::default() };
+        let options = PostgresOptions {
+            url: self.url.clone(),
+            ..PostgresOptions::default()
+        };
         Ok(PostgresStore::connect(options).await?)
     }
 
     /// Creates a destination for every topic.
     pub async fn declare(&self, name: &str, start: Start) -> anyhow::Result<()> {
-        self.store().await?.declare(&[destination(name, start)]).await?;
+        self.store()
+            .await?
+            .declare(&[destination(name, start)])
+            .await?;
         Ok(())
     }
 
     /// Starts a relay for `destination` into a fresh log; it takes the lease by itself.
     pub async fn relay(&self, destination: &str) -> anyhow::Result<Running> {
-        let dir = self.dir.path().join(format!("log-{}", uuid::Uuid::now_v7()));
+        let dir = self
+            .dir
+            .path()
+            .join(format!("log-{}", uuid::Uuid::now_v7()));
         let log = Log::open(LogOptions::new(dir)).context("open the log")?;
         let broker = Metered::new(Arc::new(LogBroker::new(log)));
         self.relay_into(destination, broker).await
@@ -78,7 +100,11 @@ impl Rig {
         let shutdown = CancellationToken::new();
         let relay = Relay::new(store, brokers, RelayOptions::default());
         let task = tokio::spawn(relay.run(shutdown.clone()));
-        Ok(Running { broker, shutdown, task })
+        Ok(Running {
+            broker,
+            shutdown,
+            task,
+        })
     }
 
     /// Enqueues `count` messages of `size` bytes with Zipf keys, 5,000 a transaction.
@@ -88,8 +114,9 @@ impl Rig {
         let mut left = count;
         while left > 0 {
             let n = left.min(5_000);
-            let messages: Vec<Message> =
-                (0..n).map(|_| crate::load::message(&mut zipf, size)).collect();
+            let messages: Vec<Message> = (0..n)
+                .map(|_| crate::load::message(&mut zipf, size))
+                .collect();
             let mut tx = self.pool.begin().await?;
             outbox.enqueue_all(&mut tx, messages).await?;
             tx.commit().await?;
@@ -148,7 +175,12 @@ impl Metered {
 
     /// Counts, and calls `on_sent`.
     pub fn with(inner: Arc<dyn Broker>, on_sent: Option<OnSent>) -> Arc<Self> {
-        Arc::new(Self { inner, sent: AtomicU64::new(0), seen: watch::Sender::new(0), on_sent })
+        Arc::new(Self {
+            inner,
+            sent: AtomicU64::new(0),
+            seen: watch::Sender::new(0),
+            on_sent,
+        })
     }
 
     /// Messages acknowledged so far.
@@ -158,7 +190,10 @@ impl Metered {
 
     /// Waits until `count` messages were acknowledged.
     pub async fn wait_for(&self, count: u64) -> anyhow::Result<()> {
-        self.seen.subscribe().wait_for(|sent| *sent >= count).await?;
+        self.seen
+            .subscribe()
+            .wait_for(|sent| *sent >= count)
+            .await?;
         Ok(())
     }
 }
@@ -172,7 +207,10 @@ impl Broker for Metered {
     async fn publish(&self, batch: &Batch) -> Result<Vec<Outcome>, PublishError> {
         let outcomes = self.inner.publish(batch).await?;
         let now = Instant::now();
-        let sent = outcomes.iter().filter(|o| matches!(o, Outcome::Sent(_))).count() as u64;
+        let sent = outcomes
+            .iter()
+            .filter(|o| matches!(o, Outcome::Sent(_)))
+            .count() as u64;
         let total = self.sent.fetch_add(sent, Ordering::AcqRel) + sent;
         self.seen.send_replace(total);
         if let Some(on_sent) = &self.on_sent {

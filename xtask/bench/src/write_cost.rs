@@ -39,7 +39,12 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
         let a = stretch(&rig, length, !first_bare).await?;
         let b = stretch(&rig, length, first_bare).await?;
         let (without, outbox) = if first_bare { (a, b) } else { (b, a) };
-        run.say(format!("pair {}: {:.0} → {:.0} tx/s", pair + 1, without.tps, outbox.tps));
+        run.say(format!(
+            "pair {}: {:.0} → {:.0} tx/s",
+            pair + 1,
+            without.tps,
+            outbox.tps
+        ));
         ratios.push(outbox.tps / without.tps);
         wal.push(outbox.wal_per_transaction - without.wal_per_transaction);
         bare.push(without.tps);
@@ -88,7 +93,8 @@ async fn stretch(rig: &Rig, length: Duration, enqueue: bool) -> anyhow::Result<S
 }
 
 async fn wal_position(rig: &Rig) -> anyhow::Result<i64> {
-    rig.number("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").await
+    rig.number("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint")
+        .await
 }
 
 async fn transactions(
