@@ -290,8 +290,8 @@ pub struct Requested {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestAction {
-    /// Send it (again): a dead one gets a fresh set of attempts, a sent one a raised redelivery
-    /// number.
+    /// Send it (again), with a fresh set of attempts and a raised redelivery number, so that a
+    /// broker that drops duplicates lets it pass.
     Resend,
     /// Give it up: the row goes, the key goes on.
     Discard,

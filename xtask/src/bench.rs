@@ -6,14 +6,17 @@ use anyhow::Result;
 
 use crate::cargo::{build, root, step};
 
-/// The benchmarks, and beside them the command, which some of them run.
-const BUILD: [&str; 6] = [
+/// The benchmarks, and beside them the command and the node, which some of them run.
+const BUILD: [&str; 9] = [
     "build",
     "--release",
     "-p",
     "outbox-bench",
     "-p",
     "outbox-cli",
+    "-p",
+    "outbox-tests",
+    "--bins",
 ];
 
 /// Runs one benchmark in release mode; its last line is one JSON object.

@@ -18,7 +18,7 @@ const KILLS: u64 = 10;
 
 /// Runs the benchmark.
 pub async fn run(run: Run) -> anyhow::Result<Value> {
-    let binaries = build()?;
+    let binaries = binaries()?;
     let rig = Rig::start().await?;
     let flights = Flights {
         outbox: binaries.join("outbox"),
@@ -46,27 +46,19 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
     }))
 }
 
-/// Builds the two binaries; answers the folder they lie in, which is our own.
-fn build() -> anyhow::Result<PathBuf> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let packages = [
-        "build",
-        "--release",
-        "-p",
-        "outbox-cli",
-        "-p",
-        "outbox-tests",
-        "--bins",
-    ];
-    let status = Command::new(cargo)
-        .args(packages)
-        .status()
-        .context("run cargo")?;
-    ensure!(status.success(), "the binaries do not build");
-    Ok(std::env::current_exe()?
-        .parent()
-        .context("a binary lies in a folder")?
-        .to_owned())
+/// The folder of the two binaries, which `cargo xtask bench` has built beside this one.
+fn binaries() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("a binary lies in a folder")?;
+    for name in ["outbox", "node"] {
+        let path = folder.join(name);
+        ensure!(
+            path.exists(),
+            "{} is missing: run cargo xtask bench",
+            path.display()
+        );
+    }
+    Ok(folder.to_owned())
 }
 
 /// The input as plain NDJSON.
