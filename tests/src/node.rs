@@ -192,7 +192,7 @@ struct Row {
 impl Row {
     fn of(record: &Record) -> Result<Self, HandlerError> {
         let text = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec()).map_err(|e| HandlerError::permanent(e))
+            String::from_utf8(bytes.to_vec()).map_err(HandlerError::permanent)
         };
         Ok(Self {
             id: record.id.map(|id| id.to_string()).unwrap_or_default(),
