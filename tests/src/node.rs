@@ -191,9 +191,8 @@ struct Row {
 
 impl Row {
     fn of(record: &Record) -> Result<Self, HandlerError> {
-        let text = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec()).map_err(HandlerError::permanent)
-        };
+        let text =
+            |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(HandlerError::permanent);
         Ok(Self {
             id: record.id.map(|id| id.to_string()).unwrap_or_default(),
             topic: record.partition.topic.to_string(),

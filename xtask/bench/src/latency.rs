@@ -36,8 +36,6 @@ pub struct Latency {
     pub p999: f64,
     /// Median fdatasync of 4 KiB on the same disk meanwhile.
     pub fdatasync_p50: f64,
-    /// Committed messages.
-    pub messages: usize,
     /// Transactions a second that the load really made.
     pub rate: f64,
 }
@@ -109,7 +107,6 @@ pub async fn measure(
         p99: percentile(&waits, 0.99),
         p999: percentile(&waits, 0.999),
         fdatasync_p50: median(&syncs),
-        messages: waits.len(),
         rate,
     })
 }

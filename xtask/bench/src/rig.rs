@@ -183,11 +183,6 @@ impl Metered {
         })
     }
 
-    /// Messages acknowledged so far.
-    pub fn sent(&self) -> u64 {
-        self.sent.load(Ordering::Acquire)
-    }
-
     /// Waits until `count` messages were acknowledged.
     pub async fn wait_for(&self, count: u64) -> anyhow::Result<()> {
         self.seen
