@@ -128,8 +128,10 @@ impl Arm {
         rows > limit.rows || rows.saturating_mul(limits::PAYLOAD_BYTES_MAX) > limit.bytes
     }
 
-    /// The last seq within both limits (the first row always is), and whether that is all of it. Lengths are read without the payloads; the running sum, which costs as
-    /// much as the rows themselves, runs only when the whole does not fit.
+    /// The last seq within both limits, and whether that is all of it. The first row with a payload
+    /// always is within, however large: its running sum is its own length. Lengths are read without
+    /// the payloads; the running sum, which costs as much as the rows themselves, runs only when the
+    /// whole does not fit.
     fn cut(&self, limit: PageLimit) -> String {
         let length = match &self.ours {
             None => "octet_length(m.payload)".to_owned(),
@@ -143,8 +145,9 @@ impl Arm {
         format!(
             "select count(*) < {rows} and coalesce(sum(bytes), 0) <= {bytes} as whole, \
                 case when sum(bytes) <= {bytes} then max(seq) else ( \
-                select coalesce(max(w.seq) filter (where w.total <= {bytes}), min(w.seq)) from ( \
-                    select seq, sum(bytes) over (order by seq rows unbounded preceding) as total \
+                select max(w.seq) filter (where w.total <= {bytes} or w.total = w.bytes) from ( \
+                    select seq, bytes, \
+                           sum(bytes) over (order by seq rows unbounded preceding) as total \
                       from {base} running) w) end as seq \
               from {base} whole",
             bytes = limit.bytes,
