@@ -1,6 +1,6 @@
 //! Real events end to end, with ten kills on the way.
 //!
-//! `OUTBOX_FLIGHTS` names the file (NDJSON, or `.xz`, which the `xz` command unpacks); without it
+//! `BENCH_FLIGHTS` names the file (NDJSON, or `.xz`, which the `xz` command unpacks); without it
 //! the slice in `tests/data` is used.
 
 use std::path::{Path, PathBuf};
@@ -67,7 +67,7 @@ fn input(scratch: &Path) -> anyhow::Result<PathBuf> {
         env!("CARGO_MANIFEST_DIR"),
         "/../../tests/data/flights.ndjson"
     );
-    let given = std::env::var_os("OUTBOX_FLIGHTS").map(PathBuf::from);
+    let given = std::env::var_os("BENCH_FLIGHTS").map(PathBuf::from);
     let path = given.unwrap_or_else(|| slice.into());
     if path.extension().is_none_or(|e| e != "xz") {
         return Ok(path.canonicalize()?);
