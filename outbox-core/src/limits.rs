@@ -9,9 +9,8 @@ pub const TOPIC_BYTES_MAX: usize = 249;
 /// it is blocked.
 pub const KEY_BYTES_MAX: usize = 512;
 
-/// Largest payload, in bytes (1 MiB). Every broker we know accepts this by default, and a relay
-/// holds at most [`PAGE_BYTES_MAX`] of payload for each page. Larger payloads belong in object
-/// storage, with the reference in the message.
+/// Largest payload, in bytes (1 MiB). A relay holds at most [`PAGE_BYTES_MAX`] of payload for each
+/// page. Larger payloads belong in object storage, with the reference in the message.
 pub const PAYLOAD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Longest content type, in bytes.
@@ -29,8 +28,8 @@ pub const NAME_BYTES_MAX: usize = 63;
 /// Most topic patterns of one destination.
 pub const PATTERNS_MAX: usize = 64;
 
-/// Default number of messages in a page. Larger pages amortise the round trip; at 8,192 the
-/// round trip is already below 2 % of the time spent on the rows.
+/// Default number of messages in a page. Larger pages spread the cost of a round trip and of the
+/// broker's sync over more messages, and take more memory.
 pub const PAGE_ROWS: usize = 8_192;
 
 /// Default size of a page's payloads, in bytes (8 MiB): the relay's memory for each destination
