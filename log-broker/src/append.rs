@@ -32,8 +32,8 @@ pub struct Slice {
     pub bytes: usize,
 }
 
-/// The batches of one slice must be whole and right.
-pub(crate) fn check_slice(slice: &Slice, data: &[u8]) -> Result<Run, AppendError> {
+/// The batches of one slice must be whole and right, and none larger than `limit` bytes.
+pub(crate) fn check_slice(slice: &Slice, data: &[u8], limit: u32) -> Result<Run, AppendError> {
     let bad = |source| AppendError::Batch {
         topic: slice.topic.clone(),
         partition: slice.partition,
@@ -42,6 +42,14 @@ pub(crate) fn check_slice(slice: &Slice, data: &[u8]) -> Result<Run, AppendError
     let (mut rest, mut records) = (data, 0);
     loop {
         let header = BatchHeader::verify(rest).map_err(bad)?;
+        if header.bytes > limit as usize {
+            return Err(AppendError::BatchTooLarge {
+                topic: slice.topic.clone(),
+                partition: slice.partition,
+                bytes: header.bytes,
+                limit,
+            });
+        }
         records += i64::from(header.records);
         rest = &rest[header.bytes..];
         if rest.is_empty() {

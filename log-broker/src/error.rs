@@ -130,6 +130,35 @@ pub enum AppendError {
         /// The partition.
         partition: u32,
     },
+    /// A batch is larger than its topic takes.
+    #[error(
+        "append to {topic}-{partition}: a batch of {bytes} bytes, the topic's max_message_bytes is \
+         {limit}: send smaller batches, or raise it"
+    )]
+    BatchTooLarge {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// Bytes of the batch.
+        bytes: usize,
+        /// The limit.
+        limit: u32,
+    },
+    /// An offset that the partition does not have.
+    #[error("move the start of {topic}-{partition} to offset {offset}: it holds {first} to {end}")]
+    OffsetOutOfRange {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The offset asked for.
+        offset: i64,
+        /// The first offset held.
+        first: i64,
+        /// The offset behind the last.
+        end: i64,
+    },
     /// A newer epoch of this publisher has appended.
     #[error("append as {publisher:?}: epoch {epoch} is fenced, epoch {newer} has appended")]
     Fenced {
@@ -203,7 +232,7 @@ pub enum FetchError {
     Disk(#[from] DiskError),
 }
 
-/// Why a topic was not created.
+/// Why a topic was not created, changed or deleted.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicError {
@@ -216,7 +245,7 @@ pub enum TopicError {
         reason: String,
     },
     /// An option is out of bounds.
-    #[error("create a topic: {option} is {value}, it must be {min} to {max}")]
+    #[error("set {option} of a topic to {value}: it must be {min} to {max}")]
     Option {
         /// The option.
         option: &'static str,
@@ -226,6 +255,41 @@ pub enum TopicError {
         min: u64,
         /// The most.
         max: u64,
+    },
+    /// There is one of that name.
+    #[error("create topic {name:?}: it exists")]
+    Exists {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// There is none of that name.
+    #[error("find topic {name:?}: it does not exist")]
+    Unknown {
+        /// The name.
+        name: Arc<str>,
+    },
+    /// The number of partitions of a topic can only grow.
+    #[error("give topic {name:?} {wanted} partitions: it has {partitions}, and can only grow")]
+    Partitions {
+        /// The name.
+        name: Arc<str>,
+        /// Its partitions.
+        partitions: u32,
+        /// The number asked for.
+        wanted: u32,
+    },
+    /// All topics together would have too many partitions.
+    #[error(
+        "create {wanted} partitions: the log has {partitions}, the limit is {limit}. Cure: delete \
+         topics that are not needed, or use fewer partitions"
+    )]
+    Full {
+        /// Partitions of all topics.
+        partitions: u32,
+        /// The number asked for.
+        wanted: u32,
+        /// The limit.
+        limit: u32,
     },
     /// The log does not take it.
     #[error(transparent)]

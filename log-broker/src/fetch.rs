@@ -1,7 +1,5 @@
 //! Reads: one range of one file, checked before it is handed out.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use crate::batch::{BatchError, BatchHeader, HEADER_BYTES, Records};
@@ -63,8 +61,8 @@ pub(crate) fn fetch(
         };
         let file = match place.open(&*shared.storage) {
             Ok(file) => file,
-            // Retention took it since: look again, for the partition's start has moved.
-            Err(_) if wish.moved(shared, first_offset) => continue,
+            // Retention took it since, or the topic was deleted: look again.
+            Err(_) if wish.moved(shared, &place, first_offset) => continue,
             Err(e) => return Err(crate::error::DiskError::new("open", &place.path(), e).into()),
         };
         let batches = wish.read(shared, &place, &*file, max_bytes.min(FETCH_BYTES_MAX))?;
@@ -100,10 +98,10 @@ impl Wish<'_> {
         Ok((p.place(self.offset), p.start, p.end))
     }
 
-    fn moved(&self, shared: &Shared, first_offset: i64) -> bool {
+    fn moved(&self, shared: &Shared, place: &Place, first_offset: i64) -> bool {
         let tables = shared.tables();
         let p = tables.partition(self.topic, self.partition);
-        p.is_none_or(|p| p.start != first_offset)
+        p.is_none_or(|p| p.start != first_offset || p.dir != place.dir)
     }
 
     /// Walks from the nearest indexed batch to the one that holds the offset, and takes whole
@@ -290,20 +288,6 @@ fn within(header: &BatchHeader, batch: &[u8], timestamp: i64) -> OffsetAtTime {
         offset: found.as_ref().map_or(header.base_offset, |r| r.offset),
         timestamp: found.map_or(header.max_timestamp, |r| r.timestamp),
     }
-}
-
-/// First and end offset of a partition.
-pub(crate) fn offsets(
-    shared: &Shared,
-    topic: &Arc<str>,
-    partition: u32,
-) -> Result<(i64, i64), FetchError> {
-    let tables = shared.tables();
-    let p = tables.partition(topic, partition);
-    p.map(|p| (p.start, p.end)).ok_or(FetchError::Unknown {
-        topic: topic.clone(),
-        partition,
-    })
 }
 
 const _: () = assert!(HEADER_BYTES < INDEX_INTERVAL_BYTES as usize);

@@ -117,12 +117,7 @@ impl Keeper {
 
     /// Takes note of what an applied frame left to do.
     pub fn clean_up(&self, aftermath: Aftermath) {
-        if aftermath.sealed.is_empty() && aftermath.unneeded.is_empty() {
-            return;
-        }
-        let mut dirty = self.shared.dirty();
-        dirty.sealed.extend(aftermath.sealed);
-        dirty.unneeded.extend(aftermath.unneeded);
+        self.shared.dirty().note_aftermath(aftermath);
     }
 
     /// Waits while the WAL is as large as it may be.
@@ -169,22 +164,25 @@ impl Keeper {
 
     fn checkpoint_now(&self) -> Result<u64, AppendError> {
         self.shared.check_writable()?;
-        // The state is taken first: every write it speaks of is then among the dirty files.
-        let state = {
+        // Both as of the same frame: every write that the state speaks of is among the dirty files,
+        // and the state speaks of no file that is no longer needed.
+        let (state, dirty) = {
             let tables = self.shared.tables();
             if tables.position == self.progress().checkpointed {
                 return Ok(tables.position);
             }
-            self.state(&tables)
+            let dirty = std::mem::take(&mut *self.shared.dirty());
+            (self.state(&tables), dirty)
         };
-        let dirty = std::mem::take(&mut *self.shared.dirty());
         // After a failed sync the same call may succeed and mean nothing: the log stops.
         self.sync(&dirty).map_err(|e| self.shared.fail(&e))?;
         if let Err(error) = state.save(&*self.shared.storage, &self.shared.layout) {
             // The old checkpoint still stands, and the segments are synced: nothing is lost.
-            let mut next = self.shared.dirty();
-            next.sealed.extend(dirty.sealed);
-            next.unneeded.extend(dirty.unneeded);
+            self.shared.dirty().note_aftermath(Aftermath {
+                sealed: dirty.sealed,
+                unneeded: dirty.unneeded,
+                unneeded_dirs: dirty.unneeded_dirs,
+            });
             return Err(if error.is_full() {
                 AppendError::Full(error)
             } else {
@@ -230,10 +228,12 @@ impl Keeper {
                 tracing::warn!(%error, "the index of a segment could not be saved");
             }
         }
-        for path in dirty.unneeded {
-            match storage.remove(&path) {
+        let files = dirty.unneeded.iter().map(|p| (p, storage.remove(p)));
+        let dirs = dirty.unneeded_dirs.iter();
+        for (path, removed) in files.chain(dirs.map(|p| (p, storage.remove_dir(p)))) {
+            match removed {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path = %path.display(), "an old file stays");
+                    tracing::warn!(%error, path = %path.display(), "stays until the next start");
                 }
                 _ => {}
             }
@@ -251,7 +251,7 @@ impl Keeper {
         }
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.upgrade().ok_or(AppendError::Closed)?;
-        let request = Request::Entries { entries, reply };
+        let request = Request::entries(entries, reply);
         let sent = requests.blocking_send(request);
         sent.map_err(|_| AppendError::Closed)?;
         answer.blocking_recv().map_err(|_| AppendError::Closed)??;
@@ -283,7 +283,8 @@ impl Keeper {
 /// A trim for each partition that holds more than it has to, and the segments that go.
 fn expired(tables: &Tables, now_ms: i64) -> (Vec<Entry>, usize) {
     let (mut entries, mut segments) = (Vec::new(), 0);
-    for (name, topic) in &tables.topics {
+    let topics = tables.topics.iter();
+    for (name, topic) in topics.filter(|(_, t)| t.options.cleanup.deletes()) {
         for (number, partition) in topic.partitions.iter().enumerate() {
             let count = expired_segments(partition, &topic.options, now_ms);
             if let Some(last) = count.checked_sub(1) {

@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
+/// Bytes of a topic's name that are in its folder's: with the id it has to be a name of at most 255.
+const NAME_BYTES_MAX: usize = 200;
+
 /// The names of files and folders.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
@@ -40,14 +45,12 @@ impl Layout {
         self.dir.join("topics")
     }
 
-    /// One topic.
-    pub fn topic(&self, name: &str) -> PathBuf {
-        self.topics().join(name)
-    }
-
-    /// One partition.
-    pub fn partition(&self, topic: &str, partition: u32) -> PathBuf {
-        self.topic(topic).join(partition.to_string())
+    /// One topic. Its id is part of the name, so that one that is created again under an old name
+    /// never meets the files of the old one.
+    pub fn topic(&self, name: &str, id: Uuid) -> PathBuf {
+        // The names of topics are ASCII.
+        let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
+        self.topics().join(format!("{name}.{}", id.simple()))
     }
 
     /// Every folder from the log's own down to `dir`: all of them must be synced before a file in

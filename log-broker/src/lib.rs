@@ -23,6 +23,7 @@ mod append;
 mod disk;
 mod error;
 mod fetch;
+mod groups;
 mod index;
 mod interval;
 mod keeper;
@@ -38,6 +39,7 @@ mod state;
 mod storage;
 mod tables;
 mod topic;
+mod topics;
 mod wal;
 mod writer;
 
@@ -45,12 +47,13 @@ pub use append::{Append, Slice};
 pub use disk::Disk;
 pub use error::{AppendError, Damage, DiskError, FetchError, OpenError, TopicError};
 pub use fetch::{Fetched, OffsetAtTime};
+pub use groups::{CommittedOffset, OffsetCommit};
 pub use interval::IntervalSet;
 pub use log::Log;
 pub use options::LogOptions;
 pub use publisher::{Publication, Sequence};
 pub use storage::{File, Mode, Storage};
-pub use topic::TopicOptions;
+pub use topic::{Cleanup, Flush, Timestamps, TopicOptions};
 pub use writer::Appended;
 
 /// Wall time in ms since 1970.

@@ -45,11 +45,23 @@ pub const QUEUE_REQUESTS_MAX: usize = 4 * 1024;
 /// Longest topic name, in bytes: Kafka's limit, and it must be a directory name.
 pub const TOPIC_BYTES_MAX: usize = 249;
 
-/// Most partitions of one topic. Each one written to holds a file open.
-pub const PARTITIONS_MAX: u32 = 1_024;
+/// Most partitions of one topic, and of all topics of a log together. Each one that is written to
+/// holds a file open and has a line in every checkpoint.
+pub const PARTITIONS_MAX: u32 = 10_000;
+
+/// Default time that compaction keeps tombstones, in ms: a reader that was away for longer may miss
+/// that a key is gone.
+pub const TOMBSTONE_RETENTION_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Longest consumer-group name, in bytes.
 pub const GROUP_NAME_BYTES_MAX: usize = 255;
+
+/// Longest text that a group may leave with an offset, in bytes: Kafka's default.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4 * 1024;
+
+/// Most offsets that all groups of a log may have: about 100 bytes of memory and of each
+/// checkpoint, besides their texts.
+pub const GROUP_OFFSETS_MAX: usize = 500_000;
 
 /// Longest publisher id, in bytes.
 pub const PUBLISHER_BYTES_MAX: usize = 512;

@@ -1,13 +1,13 @@
 //! The handle of one open log.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard};
 use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::append::{Append, check_publication, check_slice};
+use crate::append::{Append, Slice, check_publication, check_slice};
 use crate::disk::Disk;
-use crate::error::{AppendError, Context, Damage, FetchError, OpenError, TopicError};
+use crate::error::{AppendError, Context, Damage, FetchError, OpenError};
 use crate::fetch::{self, Fetched, OffsetAtTime};
 use crate::keeper::{Keeper, KeeperOptions};
 use crate::layout::Layout;
@@ -16,7 +16,7 @@ use crate::options::LogOptions;
 use crate::recovery::recover;
 use crate::shared::Shared;
 use crate::storage::Storage;
-use crate::topic::{TopicOptions, check_name};
+use crate::tables::Tables;
 use crate::wal::{Entry, Wal, WalFiles};
 use crate::writer::{AppendRequest, Appended, Request, Run, Writer};
 
@@ -35,6 +35,8 @@ pub struct Log {
     room: Arc<Semaphore>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     append_bytes_max: usize,
+    /// Held by whoever changes a topic's options.
+    pub(crate) altering: tokio::sync::Mutex<()>,
     lock: Mutex<Option<Box<dyn Send + Sync>>>,
 }
 
@@ -129,6 +131,7 @@ impl Log {
             requests: Mutex::new(None),
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             threads: Mutex::default(),
+            altering: tokio::sync::Mutex::default(),
             lock: Mutex::new(Some(lock)),
         };
         if shared.damage.is_none() {
@@ -202,7 +205,7 @@ impl Log {
                 AppendError::Invalid("the slices are longer than the buffer".to_owned())
             })?;
             rest = tail;
-            runs.push(check_slice(slice, data)?);
+            runs.push(check_slice(slice, data, self.max_message_bytes(slice)?)?);
         }
         if !rest.is_empty() || (append.slices.is_empty() && append.publication.is_none()) {
             let text = format!("{} bytes of the buffer are in no slice", rest.len());
@@ -212,88 +215,37 @@ impl Log {
         Ok(runs)
     }
 
-    async fn send(&self, request: Request) -> Result<(), AppendError> {
+    fn max_message_bytes(&self, slice: &Slice) -> Result<u32, AppendError> {
+        let tables = self.shared.tables();
+        let topic = tables.topics.get(&slice.topic);
+        let limit = topic.map(|t| t.options.max_message_bytes);
+        limit.ok_or_else(|| AppendError::Unknown {
+            topic: slice.topic.clone(),
+            partition: slice.partition,
+        })
+    }
+
+    pub(crate) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.shared.tables()
+    }
+
+    pub(crate) fn check_writable(&self) -> Result<(), AppendError> {
+        self.shared.check_writable()
+    }
+
+    pub(crate) async fn send(&self, request: Request) -> Result<(), AppendError> {
         let requests = lock_of(&self.requests).clone();
         let requests = requests.ok_or(AppendError::Closed)?;
         let sent = requests.send(request).await;
         sent.map_err(|_| AppendError::Closed)
     }
 
-    async fn change(&self, entries: Vec<Entry>) -> Result<(), AppendError> {
+    /// Makes changes durable, all or none.
+    pub(crate) async fn change(&self, entries: Vec<Entry>) -> Result<(), AppendError> {
         self.shared.check_writable()?;
         let (reply, answer) = oneshot::channel();
-        self.send(Request::Entries { entries, reply }).await?;
+        self.send(Request::entries(entries, reply)).await?;
         answer.await.unwrap_or(Err(AppendError::Closed))
-    }
-
-    /// Creates a topic, durably. One that exists stays as it is: its options are answered.
-    ///
-    /// # Errors
-    /// When the name or an option cannot be, or the log does not take it.
-    pub async fn create_topic(
-        &self,
-        name: &str,
-        options: TopicOptions,
-    ) -> Result<TopicOptions, TopicError> {
-        if let Some(existing) = self.topic(name) {
-            return Ok(existing);
-        }
-        check_name(name)?;
-        options.check()?;
-        let entry = Entry::Topic {
-            name: name.into(),
-            options: options.clone(),
-        };
-        self.change(vec![entry]).await?;
-        Ok(self.topic(name).unwrap_or(options))
-    }
-
-    /// Changes how long a topic keeps its records, durably. Its other options stay.
-    ///
-    /// # Errors
-    /// When there is no such topic, or the log does not take it.
-    pub async fn set_retention(
-        &self,
-        name: &str,
-        retention_ms: Option<u64>,
-        retention_bytes: Option<u64>,
-    ) -> Result<(), TopicError> {
-        let existing = self.topic(name).ok_or_else(|| TopicError::Name {
-            name: name.to_owned(),
-            reason: "is not that of a topic".to_owned(),
-        })?;
-        let entry = Entry::Topic {
-            name: name.into(),
-            options: TopicOptions {
-                retention_ms,
-                retention_bytes,
-                ..existing
-            },
-        };
-        Ok(self.change(vec![entry]).await?)
-    }
-
-    /// The options of a topic.
-    pub fn topic(&self, name: &str) -> Option<TopicOptions> {
-        let tables = self.shared.tables();
-        tables.topics.get(name).map(|t| t.options.clone())
-    }
-
-    /// Every topic, by name, with its options.
-    pub fn topics(&self) -> Vec<(Arc<str>, TopicOptions)> {
-        let tables = self.shared.tables();
-        let topics = tables.topics.iter();
-        topics
-            .map(|(n, t)| (n.clone(), t.options.clone()))
-            .collect()
-    }
-
-    /// First offset held and offset behind the last durable record.
-    ///
-    /// # Errors
-    /// When the partition does not exist.
-    pub fn offsets(&self, topic: &str, partition: u32) -> Result<(i64, i64), FetchError> {
-        fetch::offsets(&self.shared, &topic.into(), partition)
     }
 
     /// Record batches from the one that holds `offset` on, as they were appended: at most
@@ -324,46 +276,6 @@ impl Log {
         timestamp: i64,
     ) -> Result<Option<OffsetAtTime>, FetchError> {
         fetch::offset_at_time(&self.shared, topic, partition, timestamp)
-    }
-
-    /// Stores the next offsets to read for a consumer group, durably and all or none.
-    ///
-    /// # Errors
-    /// When a partition does not exist, the group's name cannot be, or the log does not take it.
-    pub async fn commit(
-        &self,
-        group: &str,
-        next: &[(Arc<str>, u32, i64)],
-    ) -> Result<(), AppendError> {
-        if group.is_empty() || group.len() > limits::GROUP_NAME_BYTES_MAX {
-            let (bytes, limit) = (group.len(), limits::GROUP_NAME_BYTES_MAX);
-            let text = format!("the group's name has {bytes} bytes, it must have 1 to {limit}");
-            return Err(AppendError::Invalid(text));
-        }
-        let group: Arc<str> = group.into();
-        let mut entries = Vec::with_capacity(next.len());
-        for (topic, partition, next_offset) in next {
-            if self.offsets(topic, *partition).is_err() || *next_offset < 0 {
-                return Err(AppendError::Unknown {
-                    topic: topic.clone(),
-                    partition: *partition,
-                });
-            }
-            entries.push(Entry::Commit {
-                group: group.clone(),
-                topic: topic.clone(),
-                partition: *partition,
-                next_offset: *next_offset,
-            });
-        }
-        self.change(entries).await
-    }
-
-    /// The next offset to read for a group, if it ever committed one.
-    pub fn committed(&self, group: &str, topic: &str, partition: u32) -> Option<i64> {
-        let tables = self.shared.tables();
-        let offsets = tables.groups.get(group)?;
-        offsets.get(&(topic.into(), partition)).copied()
     }
 
     /// The newest epoch that has appended as `publisher`.

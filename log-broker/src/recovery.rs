@@ -6,14 +6,15 @@
 //! does not hold, so that only what is written and synced anew is known to be durable. When
 //! something is damaged, nothing is cut and no checkpoint is written.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 use crate::error::{Context, Damage, DiskError, OpenError};
 use crate::index::walk;
 use crate::layout::{Layout, wal_number};
-use crate::partition::{Partition, Segment, SegmentIndex, segment_path};
+use crate::partition::{Segment, SegmentIndex, segment_path};
 use crate::segments::SegmentWriter;
 use crate::shared::{Dirty, Identity};
 use crate::state::State;
@@ -31,9 +32,6 @@ pub(crate) struct Recovered {
     pub frames: u64,
 }
 
-/// First offsets that trims in the WAL leave, by partition.
-type Trims = BTreeMap<(Arc<str>, u32), i64>;
-
 /// Brings the log in `layout` back, or creates it.
 pub(crate) fn recover(
     storage: &dyn Storage,
@@ -45,10 +43,10 @@ pub(crate) fn recover(
         None => create(storage, layout, wal_file_bytes)?,
     };
     let mut scan = WalScan::new(storage, layout, &state);
-    let trims = survey(&mut scan)?;
+    while scan.next()?.is_some() {}
     let mut tables = state.tables(layout);
     let mut damage = scan.damage()?;
-    let segments = inspect(storage, &mut tables, &trims)?;
+    let segments = inspect(storage, &mut tables)?;
     damage = damage.or(segments);
     let (dirty, frames) = replay(storage, layout, &state, &mut tables)?;
     let mut identity = Identity {
@@ -97,57 +95,18 @@ fn create(storage: &dyn Storage, layout: &Layout, wal_file_bytes: u64) -> Result
     Ok(state)
 }
 
-/// Goes to the end of the WAL once without changing anything.
-fn survey(scan: &mut WalScan<'_>) -> Result<Trims, DiskError> {
-    let mut trims = Trims::new();
-    while let Some(frame) = scan.next()? {
-        for entry in Entry::read_all(frame.meta()).unwrap_or_default() {
-            if let Entry::Trim {
-                topic,
-                partition,
-                start_offset,
-            } = entry
-            {
-                trims.insert((topic, partition), start_offset);
-            }
-        }
-    }
-    Ok(trims)
-}
-
 /// Looks at the segments that the checkpoint knows: they must have the bytes it says. Those that
 /// are appended to are walked through, which builds their index.
-fn inspect(
-    storage: &dyn Storage,
-    tables: &mut Tables,
-    trims: &Trims,
-) -> Result<Option<Damage>, DiskError> {
+fn inspect(storage: &dyn Storage, tables: &mut Tables) -> Result<Option<Damage>, DiskError> {
     let mut first = None;
-    for (name, topic) in &mut tables.topics {
-        for (number, partition) in topic.partitions.iter_mut().enumerate() {
-            let trimmed = trims.get(&(name.clone(), number as u32)).copied();
-            let damage = inspect_partition(storage, partition, trimmed.unwrap_or(i64::MIN))?;
+    let partitions = tables.topics.values_mut().flat_map(|t| &mut t.partitions);
+    for partition in partitions {
+        let count = partition.segments.len();
+        for (n, segment) in partition.segments.iter_mut().enumerate() {
+            let path = segment_path(&partition.dir, segment.state.base);
+            let damage = inspect_segment(storage, &path, segment, n + 1 == count)?;
             first = first.or(damage);
         }
-    }
-    Ok(first)
-}
-
-fn inspect_partition(
-    storage: &dyn Storage,
-    partition: &mut Partition,
-    trimmed: i64,
-) -> Result<Option<Damage>, DiskError> {
-    let mut first = None;
-    let count = partition.segments.len();
-    for (n, segment) in partition.segments.iter_mut().enumerate() {
-        // A trim may have removed the file already.
-        if segment.state.end <= trimmed {
-            continue;
-        }
-        let path = segment_path(&partition.dir, segment.state.base);
-        let damage = inspect_segment(storage, &path, segment, n + 1 == count)?;
-        first = first.or(damage);
     }
     Ok(first)
 }
@@ -236,8 +195,7 @@ fn replay(
             frame.header.wall_ms,
             frame.header.end(),
         );
-        dirty.sealed.extend(aftermath.sealed);
-        dirty.unneeded.extend(aftermath.unneeded);
+        dirty.note_aftermath(aftermath);
         frames += 1;
     }
     Ok((dirty, frames))
@@ -273,7 +231,41 @@ fn finish(
         identity.wal_file_bytes,
     )
     .save(storage, layout)?;
+    remove_deleted(storage, layout, tables)?;
     remove_orphans(storage, tables)?;
+    Ok(())
+}
+
+/// Removes the folders of topics that were deleted.
+fn remove_deleted(
+    storage: &dyn Storage,
+    layout: &Layout,
+    tables: &Tables,
+) -> Result<(), DiskError> {
+    let known: BTreeSet<&PathBuf> = tables.topics.values().map(|t| &t.dir).collect();
+    let all = layout.topics();
+    for topic in storage.list(&all).during("list", &all)? {
+        // Anything else is not ours.
+        let ours = topic
+            .rsplit('.')
+            .next()
+            .is_some_and(|id| Uuid::try_parse(id).is_ok());
+        let topic = all.join(topic);
+        if !ours || known.contains(&topic) {
+            continue;
+        }
+        for partition in storage.list(&topic).during("list", &topic)? {
+            let partition = topic.join(partition);
+            for name in storage.list(&partition).during("list", &partition)? {
+                let path = partition.join(name);
+                storage.remove(&path).during("remove", &path)?;
+            }
+            storage
+                .remove_dir(&partition)
+                .during("remove", &partition)?;
+        }
+        storage.remove_dir(&topic).during("remove", &topic)?;
+    }
     Ok(())
 }
 

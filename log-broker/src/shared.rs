@@ -47,6 +47,8 @@ pub(crate) struct Dirty {
     pub sealed: Vec<SealedIndex>,
     /// Files that nothing refers to any more.
     pub unneeded: Vec<PathBuf>,
+    /// Folders that are empty when those are gone.
+    pub unneeded_dirs: Vec<PathBuf>,
 }
 
 impl Dirty {
@@ -62,6 +64,13 @@ impl Dirty {
         }
         self.dirs.extend(dirs);
         self.files.len()
+    }
+
+    /// Notes what an applied frame left to do.
+    pub fn note_aftermath(&mut self, aftermath: Aftermath) {
+        self.sealed.extend(aftermath.sealed);
+        self.unneeded.extend(aftermath.unneeded);
+        self.unneeded_dirs.extend(aftermath.unneeded_dirs);
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::{Context, DiskError, OpenError};
+use crate::groups::CommittedOffset;
 use crate::layout::Layout;
 use crate::partition::{Partition, Segment, SegmentState};
 use crate::publisher::{Publisher, PublisherRecord};
@@ -40,6 +41,7 @@ pub(crate) struct State {
 #[derive(Debug, Serialize, Deserialize)]
 struct TopicRecord {
     name: Arc<str>,
+    id: Uuid,
     options: TopicOptions,
     partitions: Vec<PartitionRecord>,
 }
@@ -56,7 +58,8 @@ struct CommitRecord {
     group: Arc<str>,
     topic: Arc<str>,
     partition: u32,
-    next_offset: i64,
+    #[serde(flatten)]
+    offset: CommittedOffset,
 }
 
 impl State {
@@ -77,18 +80,19 @@ impl State {
     pub fn of(tables: &Tables, log_id: Uuid, generation: u64, wal_file_bytes: u64) -> Self {
         let topics = tables.topics.iter().map(|(name, topic)| TopicRecord {
             name: name.clone(),
+            id: topic.id,
             options: topic.options.clone(),
             partitions: topic.partitions.iter().map(PartitionRecord::of).collect(),
         });
         let groups = tables.groups.iter().flat_map(|(group, offsets)| {
-            let record =
-                |((topic, partition), next_offset): (&(Arc<str>, u32), &i64)| CommitRecord {
+            offsets
+                .iter()
+                .map(|((topic, partition), offset)| CommitRecord {
                     group: group.clone(),
                     topic: topic.clone(),
                     partition: *partition,
-                    next_offset: *next_offset,
-                };
-            offsets.iter().map(record).collect::<Vec<_>>()
+                    offset: offset.clone(),
+                })
         });
         let publishers = tables.publishers.iter();
         Self {
@@ -109,7 +113,7 @@ impl State {
             ..Tables::default()
         };
         for record in &self.topics {
-            let mut topic = Topic::new(layout, &record.name, record.options.clone());
+            let mut topic = Topic::new(layout, &record.name, record.id, record.options.clone());
             for (partition, record) in topic.partitions.iter_mut().zip(&record.partitions) {
                 record.restore(partition);
             }
@@ -117,7 +121,7 @@ impl State {
         }
         for c in &self.groups {
             let group: &mut BTreeMap<_, _> = tables.groups.entry(c.group.clone()).or_default();
-            group.insert((c.topic.clone(), c.partition), c.next_offset);
+            group.insert((c.topic.clone(), c.partition), c.offset.clone());
         }
         for p in &self.publishers {
             tables

@@ -50,6 +50,12 @@ pub trait Storage: Send + Sync + 'static {
     /// Of the file system; `NotFound` when it does not exist.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Removes an empty folder.
+    ///
+    /// # Errors
+    /// Of the file system; `NotFound` when it does not exist.
+    fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
     /// Makes the names in a folder durable.
     ///
     /// # Errors

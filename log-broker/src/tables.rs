@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use crate::groups::CommittedOffset;
 use crate::layout::Layout;
 use crate::limits;
 use crate::partition::{Partition, SealedIndex};
@@ -22,12 +25,16 @@ pub(crate) struct Tables {
     pub position: u64,
 }
 
-/// (topic, partition) → next offset to read.
-pub(crate) type GroupOffsets = BTreeMap<(Arc<str>, u32), i64>;
+/// By topic and partition.
+pub(crate) type GroupOffsets = BTreeMap<(Arc<str>, u32), CommittedOffset>;
 
 /// One topic.
 #[derive(Debug)]
 pub(crate) struct Topic {
+    /// What tells it from an earlier topic of its name.
+    pub id: Uuid,
+    /// Its folder.
+    pub dir: PathBuf,
     pub options: TopicOptions,
     pub partitions: Vec<Partition>,
 }
@@ -47,19 +54,34 @@ pub(crate) struct Aftermath {
     pub sealed: Vec<SealedIndex>,
     /// Files that nothing refers to any more.
     pub unneeded: Vec<PathBuf>,
+    /// Folders that are empty when those are gone, the inner ones first.
+    pub unneeded_dirs: Vec<PathBuf>,
 }
 
 impl Topic {
     /// A topic without records.
-    pub fn new(layout: &Layout, name: &str, options: TopicOptions) -> Self {
-        let partition = |n| Partition {
-            dir: layout.partition(name, n),
-            ..Partition::default()
+    pub fn new(layout: &Layout, name: &str, id: Uuid, options: TopicOptions) -> Self {
+        let mut topic = Self {
+            id,
+            dir: layout.topic(name, id),
+            options: TopicOptions::default(),
+            partitions: Vec::new(),
         };
-        Self {
-            partitions: (0..options.partitions).map(partition).collect(),
-            options,
-        }
+        topic.set(options);
+        topic
+    }
+
+    /// Gives it new options, and the partitions that it lacks. It never loses one.
+    fn set(&mut self, options: TopicOptions) {
+        let (held, wanted) = (self.partitions.len() as u32, options.partitions);
+        self.partitions.extend((held..wanted).map(|n| Partition {
+            dir: self.dir.join(n.to_string()),
+            ..Partition::default()
+        }));
+        self.options = TopicOptions {
+            partitions: held.max(wanted),
+            ..options
+        };
     }
 }
 
@@ -110,25 +132,14 @@ impl Tables {
                             .extend(p.extend(w.base, &w.file, w.data, wall_ms));
                     }
                 }
-                Entry::Topic { name, options } => {
-                    let new = || Topic::new(layout, name, options.clone());
-                    let topic = self.topics.entry(name.clone()).or_insert_with(new);
-                    // The number of partitions of a topic that exists never changes.
-                    let partitions = topic.options.partitions;
-                    topic.options = TopicOptions {
-                        partitions,
-                        ..options.clone()
-                    };
-                }
-                Entry::Commit {
-                    group,
-                    topic,
-                    partition,
-                    next_offset,
-                } => {
+                Entry::Topic { name, id, options } => self.set_topic(layout, name, *id, options),
+                Entry::TopicDeleted { name, id } => self.delete_topic(name, *id, &mut aftermath),
+                Entry::Commit { group, commit } => {
                     let group = self.groups.entry(group.clone()).or_default();
-                    group.insert((topic.clone(), *partition), *next_offset);
+                    let key = (commit.topic.clone(), commit.partition);
+                    group.insert(key, CommittedOffset::of(commit, wall_ms));
                 }
+                Entry::GroupForgotten { group, of } => self.forget_group(group, of.as_ref()),
                 Entry::Publisher { id, update } => {
                     self.publishers.entry(id.clone()).or_default().apply(update);
                 }
@@ -145,5 +156,46 @@ impl Tables {
         }
         self.position = end;
         aftermath
+    }
+
+    fn set_topic(&mut self, layout: &Layout, name: &Arc<str>, id: Uuid, options: &TopicOptions) {
+        match self.topics.get_mut(name) {
+            Some(topic) => topic.set(options.clone()),
+            None => {
+                let topic = Topic::new(layout, name, id, options.clone());
+                self.topics.insert(name.clone(), topic);
+            }
+        }
+    }
+
+    fn delete_topic(&mut self, name: &Arc<str>, id: Uuid, aftermath: &mut Aftermath) {
+        if self.topics.get(name).is_none_or(|t| t.id != id) {
+            return;
+        }
+        let Some(mut topic) = self.topics.remove(name) else {
+            return;
+        };
+        for partition in &mut topic.partitions {
+            aftermath.unneeded.extend(partition.trim(i64::MAX));
+            aftermath.unneeded_dirs.push(partition.dir.clone());
+        }
+        aftermath.unneeded_dirs.push(topic.dir);
+        self.groups.retain(|_, offsets| {
+            offsets.retain(|(topic, _), _| topic != name);
+            !offsets.is_empty()
+        });
+    }
+
+    fn forget_group(&mut self, name: &Arc<str>, of: Option<&(Arc<str>, u32)>) {
+        let Some(offsets) = self.groups.get_mut(name) else {
+            return;
+        };
+        match of {
+            Some(key) => drop(offsets.remove(key)),
+            None => offsets.clear(),
+        }
+        if offsets.is_empty() {
+            self.groups.remove(name);
+        }
     }
 }

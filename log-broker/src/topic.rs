@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::batch::HEADER_BYTES;
 use crate::error::TopicError;
 use crate::limits;
 
-/// How a topic is laid out and how long it keeps its records.
+/// How a topic is laid out, how long it keeps its records, and what an acknowledgement means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TopicOptions {
-    /// Number of partitions, 1 to [`limits::PARTITIONS_MAX`]. Default 16. It cannot be changed
-    /// later, for it decides the partition of each key.
+    /// Number of partitions, 1 to [`limits::PARTITIONS_MAX`]. Default 16. It can only grow, and
+    /// records of one key may then be in two partitions: the number decides the partition of each.
     pub partitions: u32,
     /// A segment that would grow beyond this is closed and the next one begun. Default 256 MiB.
     pub segment_bytes: u64,
@@ -19,6 +21,68 @@ pub struct TopicOptions {
     /// The oldest segments go while a partition holds more bytes than this without them. Default
     /// `None`: no bound.
     pub retention_bytes: Option<u64>,
+    /// Whether old records go by age and size, by key, or both. Default [`Cleanup::Delete`].
+    pub cleanup: Cleanup,
+    /// What an acknowledgement means. Default [`Flush::Sync`].
+    pub flush: Flush,
+    /// Largest record batch that is taken, in bytes, at most [`limits::BATCH_BYTES_MAX`], which
+    /// is the default.
+    pub max_message_bytes: u32,
+    /// Whose clock the records' timestamps are of. Default [`Timestamps::Create`].
+    pub timestamps: Timestamps,
+    /// Compaction keeps a record without a value (a tombstone) for at least so many ms, so that
+    /// readers learn that its key is gone. Default one day.
+    pub tombstone_retention_ms: u64,
+    /// Compaction leaves records alone until they were appended so many ms ago. Default 0.
+    pub compaction_lag_ms: u64,
+}
+
+/// How old records go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cleanup {
+    /// Whole segments, by the topic's retention.
+    #[default]
+    Delete,
+    /// Every record behind which a newer one of its key stands. Retention does not apply.
+    Compact,
+    /// Both.
+    CompactAndDelete,
+}
+
+/// What an acknowledgement means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flush {
+    /// The records are on the disk: they survive the loss of power.
+    #[default]
+    Sync,
+    /// The operating system has them: they survive the end of this process, but the loss of power
+    /// may take those of the last second, acknowledged as they are.
+    Async,
+}
+
+/// Whose clock the timestamps of records are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Timestamps {
+    /// The producer's.
+    #[default]
+    Create,
+    /// The log's, when it appends them.
+    Append,
+}
+
+impl Cleanup {
+    /// Whether retention by age and size applies.
+    pub fn deletes(self) -> bool {
+        self != Self::Compact
+    }
+
+    /// Whether records go by key.
+    pub fn compacts(self) -> bool {
+        self != Self::Delete
+    }
 }
 
 impl Default for TopicOptions {
@@ -28,29 +92,51 @@ impl Default for TopicOptions {
             segment_bytes: limits::SEGMENT_BYTES,
             retention_ms: None,
             retention_bytes: None,
+            cleanup: Cleanup::Delete,
+            flush: Flush::Sync,
+            max_message_bytes: limits::BATCH_BYTES_MAX as u32,
+            timestamps: Timestamps::Create,
+            tombstone_retention_ms: limits::TOMBSTONE_RETENTION_MS,
+            compaction_lag_ms: 0,
         }
     }
 }
 
 impl TopicOptions {
     pub(crate) fn check(&self) -> Result<(), TopicError> {
-        if !(1..=limits::PARTITIONS_MAX).contains(&self.partitions) {
-            return Err(TopicError::Option {
-                option: "partitions",
-                value: u64::from(self.partitions),
-                min: 1,
-                max: u64::from(limits::PARTITIONS_MAX),
-            });
+        let least = HEADER_BYTES as u64;
+        let bounds = [
+            (
+                "partitions",
+                u64::from(self.partitions),
+                1,
+                u64::from(limits::PARTITIONS_MAX),
+            ),
+            (
+                "segment_bytes",
+                self.segment_bytes,
+                limits::SEGMENT_BYTES_MIN,
+                u64::MAX,
+            ),
+            (
+                "max_message_bytes",
+                u64::from(self.max_message_bytes),
+                least,
+                limits::BATCH_BYTES_MAX as u64,
+            ),
+        ];
+        let wrong = bounds
+            .into_iter()
+            .find(|&(_, value, min, max)| !(min..=max).contains(&value));
+        match wrong {
+            None => Ok(()),
+            Some((option, value, min, max)) => Err(TopicError::Option {
+                option,
+                value,
+                min,
+                max,
+            }),
         }
-        if self.segment_bytes < limits::SEGMENT_BYTES_MIN {
-            return Err(TopicError::Option {
-                option: "segment_bytes",
-                value: self.segment_bytes,
-                min: limits::SEGMENT_BYTES_MIN,
-                max: u64::MAX,
-            });
-        }
-        Ok(())
     }
 }
 

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::batch::BatchHeader;
-use crate::error::{AppendError, DiskError};
+use crate::error::{AppendError, DiskError, TopicError};
+use crate::groups::check_commit;
 use crate::keeper::Keeper;
 use crate::limits::{GROUP_BYTES_MAX, OPEN_SEGMENTS_MAX};
 use crate::publisher::{Publication, PublisherUpdate};
 use crate::segments::SegmentWriter;
 use crate::shared::Shared;
 use crate::tables::Written;
+use crate::topics::{check_change, check_trim};
 use crate::wal::{Entry, FRAME_HEADER_BYTES, Wal, WalError};
 
 /// Upper bound of the bytes of an entry with two names, but for a publisher's ranges.
@@ -57,8 +59,43 @@ pub(crate) enum Request {
     /// Entries without batches.
     Entries {
         entries: Vec<Entry>,
+        /// Bytes that they take in a frame.
+        bytes: usize,
         reply: oneshot::Sender<Result<(), AppendError>>,
     },
+    /// A topic is created (`new`), changed or deleted.
+    Topic {
+        entry: Entry,
+        new: bool,
+        reply: oneshot::Sender<Result<(), TopicError>>,
+    },
+}
+
+impl Request {
+    /// Entries without batches.
+    pub fn entries(entries: Vec<Entry>, reply: oneshot::Sender<Result<(), AppendError>>) -> Self {
+        Self::Entries {
+            bytes: Entry::bytes(&entries),
+            entries,
+            reply,
+        }
+    }
+}
+
+/// Whoever waits for entries.
+enum Waiting {
+    Entries(oneshot::Sender<Result<(), AppendError>>),
+    Topic(oneshot::Sender<Result<(), TopicError>>),
+}
+
+impl Waiting {
+    fn answer(self, result: Result<(), AppendError>) {
+        // Whoever gave up waiting no longer cares.
+        let _ = match self {
+            Self::Entries(reply) => reply.send(result).is_ok(),
+            Self::Topic(reply) => reply.send(result.map_err(TopicError::from)).is_ok(),
+        };
+    }
 }
 
 /// The writer thread.
@@ -76,7 +113,7 @@ pub(crate) struct Writer {
 struct Group {
     entries: Vec<Entry>,
     appends: Vec<(AppendRequest, Vec<i64>)>,
-    others: Vec<oneshot::Sender<Result<(), AppendError>>>,
+    others: Vec<Waiting>,
     publishers: BTreeSet<Arc<str>>,
     /// Next offset of each partition that is appended to.
     ends: BTreeMap<(Arc<str>, u32), i64>,
@@ -118,20 +155,73 @@ impl Writer {
     fn admit(&self, group: &mut Group, request: Request) -> Option<Request> {
         let limit = self.wal.body_max().min(GROUP_BYTES_MAX);
         match request {
-            Request::Entries { entries, reply } => {
-                let bytes = entries.len() * ENTRY_BYTES_MAX;
+            Request::Append(append) => self.admit_append(group, append, limit),
+            Request::Entries {
+                entries,
+                bytes,
+                reply,
+            } => {
                 // A trim may remove the segment that an append of the same frame was written to.
                 let alone = entries.iter().any(|e| matches!(e, Entry::Trim { .. }));
                 if !group.is_empty() && (alone || group.bytes + bytes > limit) {
-                    return Some(Request::Entries { entries, reply });
+                    return Some(Request::Entries {
+                        entries,
+                        bytes,
+                        reply,
+                    });
                 }
-                group.bytes += if alone { limit } else { bytes };
-                group.entries.extend(entries);
-                group.others.push(reply);
+                let reply = Waiting::Entries(reply);
+                match self.check_entries(&entries, bytes, limit) {
+                    Err(error) => reply.answer(Err(error)),
+                    Ok(()) => {
+                        group.bytes += if alone { limit } else { bytes };
+                        group.entries.extend(entries);
+                        group.others.push(reply);
+                    }
+                }
                 None
             }
-            Request::Append(append) => self.admit_append(group, append, limit),
+            Request::Topic { entry, new, reply } => {
+                // Alone in its frame: what comes behind it is checked when it is applied.
+                if !group.is_empty() {
+                    return Some(Request::Topic { entry, new, reply });
+                }
+                match check_change(&self.shared.tables(), &entry, new) {
+                    Err(error) => drop(reply.send(Err(error))),
+                    Ok(()) => {
+                        group.bytes += limit;
+                        group.entries.push(entry);
+                        group.others.push(Waiting::Topic(reply));
+                    }
+                }
+                None
+            }
         }
+    }
+
+    /// What can be told of entries alone: they fit a frame, and their partitions exist.
+    fn check_entries(
+        &self,
+        entries: &[Entry],
+        bytes: usize,
+        limit: usize,
+    ) -> Result<(), AppendError> {
+        if bytes > limit {
+            return Err(AppendError::TooLarge { bytes, limit });
+        }
+        let tables = self.shared.tables();
+        for entry in entries {
+            match entry {
+                Entry::Commit { group, commit } => check_commit(&tables, group, commit)?,
+                Entry::Trim {
+                    topic,
+                    partition,
+                    start_offset,
+                } => check_trim(&tables, topic, *partition, *start_offset)?,
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn admit_append(
@@ -311,7 +401,7 @@ impl Group {
             drop(append.permit);
         }
         for reply in self.others {
-            let _ = reply.send(Ok(()));
+            reply.answer(Ok(()));
         }
     }
 
@@ -320,7 +410,7 @@ impl Group {
             let _ = append.reply.send(Err(error.clone()));
         }
         for reply in self.others {
-            let _ = reply.send(Err(error.clone()));
+            reply.answer(Err(error.clone()));
         }
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use outbox_core::{Headers, Record, Source, SourceError, TopicPartition, TopicPattern};
 use outbox_log_broker::batch::{BatchHeader, RecordView, Records};
-use outbox_log_broker::{AppendError, FetchError, Log};
+use outbox_log_broker::{AppendError, FetchError, Log, OffsetCommit};
 use uuid::Uuid;
 
 use super::headers::{CONTENT_TYPE, ID, SOURCE, SOURCE_DEFAULT, SPEC_VERSION, TIME, TYPE};
@@ -58,7 +58,7 @@ impl Source for LogSource {
             .offsets(&of.topic, partition)
             .map_err(|e| failure(&e))?;
         let committed = self.log.committed(group, &of.topic, partition);
-        Ok(committed.unwrap_or(first))
+        Ok(committed.map_or(first, |c| c.next_offset))
     }
 
     async fn fetch(
@@ -95,7 +95,7 @@ impl Source for LogSource {
     async fn commit(&self, group: &str, next: &[(TopicPartition, i64)]) -> Result<(), SourceError> {
         let mut offsets = Vec::with_capacity(next.len());
         for (of, offset) in next {
-            offsets.push((of.topic.clone(), number(of)?, *offset));
+            offsets.push(OffsetCommit::new(of.topic.clone(), number(of)?, *offset));
         }
         if offsets.is_empty() {
             return Ok(());

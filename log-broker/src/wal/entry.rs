@@ -2,17 +2,22 @@
 //!
 //! ```text
 //! 1 append     topic str, partition u32, first_offset i64, data_len u32
-//! 2 topic      name str, partitions u32, segment_bytes u64, retention_ms u64, retention_bytes u64
-//! 3 commit     group str, topic str, partition u32, next_offset i64
+//! 2 topic      name str, id 16 bytes, options str: JSON, as in a checkpoint
+//! 3 commit     group str, topic str, partition u32, next_offset i64, leader_epoch i32,
+//!              metadata str
 //! 4 publisher  id str, epoch i64, low_water i64, n u32, n × (lo i64, hi i64),
 //!              m u32, m × (redelivery u32, lo i64, hi i64)
 //! 5 trim       topic str, partition u32, start_offset i64
+//! 6 topic gone name str, id 16 bytes
+//! 7 group gone group str, topic str (empty: all of the group), partition u32
 //! ```
-//! One byte of kind, then the fields; `str` is a u16 length and UTF-8. A retention of `u64::MAX`
-//! is none.
+//! One byte of kind, then the fields; `str` is a u16 length and UTF-8. A leader epoch of -1 is none.
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
+use crate::groups::OffsetCommit;
 use crate::publisher::PublisherUpdate;
 use crate::topic::TopicOptions;
 
@@ -25,15 +30,15 @@ pub(crate) enum Entry {
         first_offset: i64,
         data_len: u32,
     },
+    /// A new topic, or new options of the one with this id.
     Topic {
         name: Arc<str>,
+        id: Uuid,
         options: TopicOptions,
     },
     Commit {
         group: Arc<str>,
-        topic: Arc<str>,
-        partition: u32,
-        next_offset: i64,
+        commit: OffsetCommit,
     },
     Publisher {
         id: Arc<str>,
@@ -44,6 +49,15 @@ pub(crate) enum Entry {
         partition: u32,
         start_offset: i64,
     },
+    TopicDeleted {
+        name: Arc<str>,
+        id: Uuid,
+    },
+    /// What a group committed for a partition is forgotten, or all of it.
+    GroupForgotten {
+        group: Arc<str>,
+        of: Option<(Arc<str>, u32)>,
+    },
 }
 
 const APPEND: u8 = 1;
@@ -51,6 +65,8 @@ const TOPIC: u8 = 2;
 const COMMIT: u8 = 3;
 const PUBLISHER: u8 = 4;
 const TRIM: u8 = 5;
+const TOPIC_DELETED: u8 = 6;
+const GROUP_FORGOTTEN: u8 = 7;
 
 impl Entry {
     /// Appends the entry to `buf`.
@@ -68,26 +84,17 @@ impl Entry {
                 buf.extend_from_slice(&first_offset.to_le_bytes());
                 buf.extend_from_slice(&data_len.to_le_bytes());
             }
-            Self::Topic { name, options } => {
+            Self::Topic { name, id, options } => {
                 buf.push(TOPIC);
                 put_str(buf, name);
-                buf.extend_from_slice(&options.partitions.to_le_bytes());
-                buf.extend_from_slice(&options.segment_bytes.to_le_bytes());
-                let off = u64::MAX;
-                buf.extend_from_slice(&options.retention_ms.unwrap_or(off).to_le_bytes());
-                buf.extend_from_slice(&options.retention_bytes.unwrap_or(off).to_le_bytes());
+                buf.extend_from_slice(id.as_bytes());
+                // Of plain numbers and names: it cannot fail.
+                put_str(buf, &serde_json::to_string(options).unwrap_or_default());
             }
-            Self::Commit {
-                group,
-                topic,
-                partition,
-                next_offset,
-            } => {
+            Self::Commit { group, commit } => {
                 buf.push(COMMIT);
                 put_str(buf, group);
-                put_str(buf, topic);
-                buf.extend_from_slice(&partition.to_le_bytes());
-                buf.extend_from_slice(&next_offset.to_le_bytes());
+                put_commit(buf, commit);
             }
             Self::Publisher { id, update } => {
                 buf.push(PUBLISHER);
@@ -104,7 +111,26 @@ impl Entry {
                 buf.extend_from_slice(&partition.to_le_bytes());
                 buf.extend_from_slice(&start_offset.to_le_bytes());
             }
+            Self::TopicDeleted { name, id } => {
+                buf.push(TOPIC_DELETED);
+                put_str(buf, name);
+                buf.extend_from_slice(id.as_bytes());
+            }
+            Self::GroupForgotten { group, of } => {
+                buf.push(GROUP_FORGOTTEN);
+                put_str(buf, group);
+                let (topic, partition) = of.as_ref().map_or(("", 0), |(t, n)| (t, *n));
+                put_str(buf, topic);
+                buf.extend_from_slice(&partition.to_le_bytes());
+            }
         }
+    }
+
+    /// Bytes of these entries in a frame.
+    pub fn bytes(entries: &[Self]) -> usize {
+        let mut buf = Vec::new();
+        entries.iter().for_each(|e| e.write(&mut buf));
+        buf.len()
     }
 
     /// Reads the entries of a frame; `None` when they are not entries.
@@ -128,18 +154,12 @@ impl Entry {
             },
             TOPIC => Self::Topic {
                 name: take_str(rest)?,
-                options: TopicOptions {
-                    partitions: take_u32(rest)?,
-                    segment_bytes: take_i64(rest)? as u64,
-                    retention_ms: Some(take_i64(rest)? as u64).filter(|&n| n != u64::MAX),
-                    retention_bytes: Some(take_i64(rest)? as u64).filter(|&n| n != u64::MAX),
-                },
+                id: take(rest).map(Uuid::from_bytes)?,
+                options: serde_json::from_str(&take_str(rest)?).ok()?,
             },
             COMMIT => Self::Commit {
                 group: take_str(rest)?,
-                topic: take_str(rest)?,
-                partition: take_u32(rest)?,
-                next_offset: take_i64(rest)?,
+                commit: take_commit(rest)?,
             },
             PUBLISHER => Self::Publisher {
                 id: take_str(rest)?,
@@ -150,6 +170,15 @@ impl Entry {
                 partition: take_u32(rest)?,
                 start_offset: take_i64(rest)?,
             },
+            TOPIC_DELETED => Self::TopicDeleted {
+                name: take_str(rest)?,
+                id: take(rest).map(Uuid::from_bytes)?,
+            },
+            GROUP_FORGOTTEN => {
+                let (group, topic) = (take_str(rest)?, take_str(rest)?);
+                let of = Some((topic, take_u32(rest)?)).filter(|(topic, _)| !topic.is_empty());
+                Self::GroupForgotten { group, of }
+            }
             _ => return None,
         })
     }
@@ -159,6 +188,24 @@ fn put_str(buf: &mut Vec<u8>, text: &str) {
     // Every name is bounded far below 64 KiB before it gets here.
     buf.extend_from_slice(&(text.len() as u16).to_le_bytes());
     buf.extend_from_slice(text.as_bytes());
+}
+
+fn put_commit(buf: &mut Vec<u8>, commit: &OffsetCommit) {
+    put_str(buf, &commit.topic);
+    buf.extend_from_slice(&commit.partition.to_le_bytes());
+    buf.extend_from_slice(&commit.next_offset.to_le_bytes());
+    buf.extend_from_slice(&commit.leader_epoch.unwrap_or(-1).to_le_bytes());
+    put_str(buf, &commit.metadata);
+}
+
+fn take_commit(rest: &mut &[u8]) -> Option<OffsetCommit> {
+    Some(OffsetCommit {
+        topic: take_str(rest)?,
+        partition: take_u32(rest)?,
+        next_offset: take_i64(rest)?,
+        leader_epoch: Some(take(rest).map(i32::from_le_bytes)?).filter(|&epoch| epoch >= 0),
+        metadata: take_str(rest)?,
+    })
 }
 
 fn put_update(buf: &mut Vec<u8>, update: &PublisherUpdate) {
@@ -237,6 +284,7 @@ mod tests {
             },
             Entry::Topic {
                 name: "orders".into(),
+                id: Uuid::from_u128(17),
                 options: TopicOptions {
                     retention_ms: Some(5),
                     retention_bytes: None,
@@ -245,9 +293,11 @@ mod tests {
             },
             Entry::Commit {
                 group: "g".into(),
-                topic: "orders".into(),
-                partition: 0,
-                next_offset: 12,
+                commit: OffsetCommit {
+                    leader_epoch: Some(3),
+                    metadata: "mine".into(),
+                    ..OffsetCommit::new("orders".into(), 0, 12)
+                },
             },
             Entry::Publisher {
                 id: "p".into(),
@@ -257,6 +307,18 @@ mod tests {
                 topic: "orders".into(),
                 partition: 1,
                 start_offset: 5,
+            },
+            Entry::TopicDeleted {
+                name: "orders".into(),
+                id: Uuid::from_u128(17),
+            },
+            Entry::GroupForgotten {
+                group: "g".into(),
+                of: Some(("orders".into(), 2)),
+            },
+            Entry::GroupForgotten {
+                group: "g".into(),
+                of: None,
             },
         ];
         for entry in &entries {

@@ -7,7 +7,7 @@ use crate::rig::{
     TOPIC, append, append_of, create_topic, encode, open, options, publish, run, values,
 };
 use outbox_log_broker::{
-    AppendError, FetchError, Log, LogOptions, OpenError, TopicError, TopicOptions,
+    AppendError, FetchError, Log, LogOptions, OffsetCommit, OpenError, TopicError, TopicOptions,
 };
 
 fn texts(from: usize, count: usize) -> Vec<String> {
@@ -24,7 +24,7 @@ fn records_are_read_back_over_segments_and_after_a_reopen() {
         let appended = append(&log, &parts).expect("appended");
         assert_eq!(appended.first_offsets, [3 * n as i64, n as i64]);
     }
-    assert!(disk.paths("/t/0/").len() > 5, "several segments");
+    assert!(disk.paths("/0/").len() > 5, "several segments");
     assert_eq!(values(&log, 0).expect("reads"), texts(0, 600));
     log.close();
     let again = open(&disk).expect("opens");
@@ -146,18 +146,19 @@ fn group_offsets_last() {
     let log = open(&disk).expect("opens");
     create_topic(&log, 2).expect("created");
     let topic: Arc<str> = TOPIC.into();
-    run(log.commit("g", &[(topic.clone(), 0, 5), (topic.clone(), 1, 7)])).expect("committed");
-    run(log.commit("g", &[(topic.clone(), 0, 6)])).expect("committed");
-    let unknown = run(log.commit("g", &[(topic.clone(), 2, 1)]));
+    let of = |partition, next| OffsetCommit::new(topic.clone(), partition, next);
+    run(log.commit("g", &[of(0, 5), of(1, 7)])).expect("committed");
+    run(log.commit("g", &[of(0, 6)])).expect("committed");
+    let unknown = run(log.commit("g", &[of(0, 9), of(2, 1)]));
     assert!(matches!(unknown, Err(AppendError::Unknown { .. })));
-    assert!(run(log.commit("", &[(topic, 0, 1)])).is_err());
+    assert!(run(log.commit("", &[of(0, 1)])).is_err());
     // Once from the WAL, once from a checkpoint.
     let killed = disk.after_kill();
     log.close();
     for disk in [killed, disk] {
         let log = open(&disk).expect("opens");
-        assert_eq!(log.committed("g", TOPIC, 0), Some(6));
-        assert_eq!(log.committed("g", TOPIC, 1), Some(7));
+        assert_eq!(log.committed("g", TOPIC, 0).map(|c| c.next_offset), Some(6));
+        assert_eq!(log.committed("g", TOPIC, 1).map(|c| c.next_offset), Some(7));
         assert_eq!(log.committed("h", TOPIC, 0), None);
     }
 }
@@ -236,7 +237,7 @@ fn retention_removes_whole_segments_by_age_and_by_size() {
         "kept for ever by default"
     );
 
-    run(log.set_retention(TOPIC, None, Some(4000))).expect("set");
+    run(log.alter_topic(TOPIC, |o| o.retention_bytes = Some(4000))).expect("set");
     assert!(log.retain(now).expect("runs") > 0);
     let (first, end) = log.offsets(TOPIC, 0).expect("there");
     assert!(first > 0 && end == 300);
@@ -247,12 +248,15 @@ fn retention_removes_whole_segments_by_age_and_by_size() {
     let gone = log.fetch(TOPIC, 0, first - 1, 100);
     assert!(matches!(gone, Err(FetchError::OffsetOutOfRange { .. })));
 
-    run(log.set_retention(TOPIC, Some(hour), None)).expect("set");
+    run(log.alter_topic(TOPIC, |o| {
+        (o.retention_ms, o.retention_bytes) = (Some(hour), None);
+    }))
+    .expect("set");
     assert_eq!(log.retain(now).expect("runs"), 0, "not old enough");
     let killed = disk.after_kill();
     assert!(log.retain(now + 2 * hour as i64).expect("runs") > 0);
     assert_eq!(log.offsets(TOPIC, 0).expect("there"), (300, 300));
-    assert!(disk.paths("/t/0/").is_empty(), "{:?}", disk.paths("/t/0/"));
+    assert!(disk.paths("/0/").is_empty(), "{:?}", disk.paths("/0/"));
     append(&log, &[(0, texts(300, 1))]).expect("appended");
     assert_eq!(values(&log, 0).expect("reads"), texts(300, 1));
     log.close();

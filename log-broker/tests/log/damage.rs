@@ -5,7 +5,7 @@ use std::sync::Arc;
 use outbox_log_broker::{AppendError, FetchError, Log, LogOptions, OpenError};
 
 use crate::disk::{Chance, SimDisk};
-use crate::rig::{Known, TOPIC, append, create_topic, open, options, values};
+use crate::rig::{Known, TOPIC, append, create_topic, open, options, seed, values};
 
 /// A killed log with this many appends behind its last checkpoint, and what its user knows.
 fn killed_log(appends: usize) -> (SimDisk, Known) {
@@ -146,8 +146,7 @@ fn a_wal_file_that_is_gone_from_the_middle_is_reported() {
 
 #[test]
 fn a_flipped_bit_anywhere_is_never_served() {
-    let seed = std::env::var("LOG_SEED").ok().and_then(|s| s.parse().ok());
-    let seed = seed.unwrap_or_else(|| std::process::id().into());
+    let seed = seed();
     let mut chance = Chance::new(seed);
     for round in 0..400 {
         let what = format!("LOG_SEED={seed}, round {round}");
@@ -201,7 +200,7 @@ fn a_segment_that_is_gone_or_short_is_reported() {
     for gone in [true, false] {
         let (disk, _) = killed_log(12);
         open(&disk).expect("opens").close();
-        let segments = disk.paths("/t/0/");
+        let segments = disk.paths("/0/");
         let segment = segments
             .iter()
             .find(|p| p.extension().is_some_and(|e| e == "log"));

@@ -367,6 +367,10 @@ impl Storage for SimDisk {
         Ok(())
     }
 
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
+        self.sim().powered()
+    }
+
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut sim = self.sim();
         sim.operate()?;

@@ -7,3 +7,4 @@ mod full_disk;
 mod power_loss;
 mod record_bytes;
 mod rig;
+mod topics;

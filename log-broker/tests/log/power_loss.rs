@@ -3,16 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use outbox_log_broker::{AppendError, Log};
+use outbox_log_broker::{AppendError, Log, OffsetCommit};
 
 use crate::disk::{Chance, SimDisk};
-use crate::rig::{Known, TOPIC, append, create_topic, open, publish, run, values};
-
-/// The seed of a run: printed when it fails, and set again with `LOG_SEED`.
-fn seed() -> u64 {
-    let given = std::env::var("LOG_SEED").ok().and_then(|s| s.parse().ok());
-    given.unwrap_or_else(|| std::process::id().into())
-}
+use crate::rig::{Known, TOPIC, append, create_topic, open, publish, run, seed, values};
 
 /// Appends until the power goes, at most `steps` times.
 fn work(log: &Log, known: &mut Known, name: &str, steps: usize, chance: &mut Chance) {
@@ -162,5 +156,5 @@ fn a_cut_frame_never_comes_back() {
     let log = open(&disk).expect("opens");
     assert_eq!(log.damage(), None);
     assert_eq!(values(&log, 0).expect("reads"), ["kept", "new"]);
-    run(log.commit("g", &[(TOPIC.into(), 0, 2)])).expect("writable");
+    run(log.commit("g", &[OffsetCommit::new(TOPIC.into(), 0, 2)])).expect("writable");
 }

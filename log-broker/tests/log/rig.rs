@@ -14,6 +14,12 @@ use crate::disk::SimDisk;
 /// The topic of every test.
 pub const TOPIC: &str = "t";
 
+/// The seed of a run: printed when it fails, and set again with `LOG_SEED`.
+pub fn seed() -> u64 {
+    let given = std::env::var("LOG_SEED").ok().and_then(|s| s.parse().ok());
+    given.unwrap_or_else(|| std::process::id().into())
+}
+
 /// Small files, so that every boundary is met often.
 pub fn options() -> LogOptions {
     LogOptions {
