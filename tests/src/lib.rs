@@ -4,11 +4,13 @@
 //! - [`conformance`]: the contract of a store, case by case.
 //! - [`node`]: relay, log and consumer in one process that a test may kill.
 //! - [`flights`]: real events end to end, with kills on the way.
+//! - [`kafka`]: Apache Kafka from its published jars, to compare with.
 //! - [`ledger`]: what was committed against what was applied.
 //! - [`seed`]: random numbers that replay.
 
 pub mod conformance;
 pub mod flights;
+pub mod kafka;
 pub mod ledger;
 pub mod node;
 pub mod postgres;
