@@ -42,6 +42,7 @@ pub(crate) fn check_slice(slice: &Slice, data: &[u8], limit: u32) -> Result<Run,
     let (mut rest, mut records) = (data, 0);
     loop {
         let header = BatchHeader::verify(rest).map_err(bad)?;
+        header.check_whole().map_err(bad)?;
         if header.bytes > limit as usize {
             return Err(AppendError::BatchTooLarge {
                 topic: slice.topic.clone(),

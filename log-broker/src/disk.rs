@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::limits;
 use crate::storage::{File, Mode, Storage};
 
 /// The machine's file system.
@@ -54,6 +55,12 @@ impl Storage for Disk {
 
     fn remove_dir(&self, dir: &Path) -> io::Result<()> {
         fs::remove_dir(dir)
+    }
+
+    fn open_files_max(&self) -> usize {
+        let allowed = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let quarter = allowed.map_or(usize::MAX, |n| n as usize / 4);
+        quarter.clamp(limits::OPEN_SEGMENTS / 4, limits::PARTITIONS_MAX as usize)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -3,7 +3,9 @@
 use bytes::Bytes;
 
 use crate::batch::{BatchError, BatchHeader, HEADER_BYTES, Records};
-use crate::error::{Context, Damage, FetchError};
+use crate::buffers::Buffer;
+use crate::error::{Context, Damage, DiskError, FetchError};
+use crate::index::{IndexEntry, follows};
 use crate::limits::{FETCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
 use crate::partition::Place;
 use crate::shared::Shared;
@@ -45,32 +47,33 @@ pub(crate) fn fetch(
     offset: i64,
     max_bytes: usize,
 ) -> Result<Fetched, FetchError> {
-    let wish = Wish {
+    let mut wish = Wish {
         topic,
         partition,
         offset,
     };
     loop {
         let (place, first_offset, end_offset) = wish.locate(shared)?;
-        let Some(place) = place else {
-            return Ok(Fetched {
-                batches: Bytes::new(),
-                first_offset,
-                end_offset,
-            });
-        };
-        let file = match place.open(&*shared.storage) {
-            Ok(file) => file,
-            // Retention took it since, or the topic was deleted: look again.
-            Err(_) if wish.moved(shared, &place, first_offset) => continue,
-            Err(e) => return Err(crate::error::DiskError::new("open", &place.path(), e).into()),
-        };
-        let batches = wish.read(shared, &place, &*file, max_bytes.min(FETCH_BYTES_MAX))?;
-        return Ok(Fetched {
+        let found = |batches| Fetched {
             batches,
             first_offset,
             end_offset,
-        });
+        };
+        let Some(place) = place else {
+            return Ok(found(Bytes::new()));
+        };
+        let file = match place.open(&*shared.storage) {
+            Ok(file) => file,
+            // Retention took it since, or compaction, or the topic was deleted: look again.
+            Err(_) if wish.moved(shared, &place) => continue,
+            Err(e) => return Err(DiskError::new("open", &place.path(), e).into()),
+        };
+        let batches = wish.read(shared, &place, &*file, max_bytes.min(FETCH_BYTES_MAX))?;
+        if !batches.is_empty() || place.state.end >= end_offset {
+            return Ok(found(batches));
+        }
+        // Compaction left nothing from there to the segment's end.
+        wish.offset = place.state.end;
     }
 }
 
@@ -98,10 +101,9 @@ impl Wish<'_> {
         Ok((p.place(self.offset), p.start, p.end))
     }
 
-    fn moved(&self, shared: &Shared, place: &Place, first_offset: i64) -> bool {
-        let tables = shared.tables();
-        let p = tables.partition(self.topic, self.partition);
-        p.is_none_or(|p| p.start != first_offset || p.dir != place.dir)
+    fn moved(&self, shared: &Shared, from: &Place) -> bool {
+        let now = self.locate(shared).ok().and_then(|(place, ..)| place);
+        now.is_none_or(|place| place.path() != from.path())
     }
 
     /// Walks from the nearest indexed batch to the one that holds the offset, and takes whole
@@ -115,7 +117,8 @@ impl Wish<'_> {
     ) -> Result<Bytes, FetchError> {
         let start = place.entry(&*shared.storage, file)?;
         let len = max_bytes + INDEX_INTERVAL_BYTES as usize;
-        let mut walk = Walk::new(place, file, start.position, start.offset, len)?;
+        let buf = shared.buffers.take();
+        let mut walk = Walk::new(place, file, buf, &start, len)?;
         let mut taken: Option<usize> = None;
         while let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? {
             let at = walk.at;
@@ -136,13 +139,13 @@ impl Wish<'_> {
             if taken.is_some_and(|from| at + header.bytes - from > max_bytes) {
                 break;
             }
-            let checked = BatchHeader::verify(&walk.buf[at..]);
+            let checked = BatchHeader::verify(&walk.buf.filled()[at..]);
             checked.map_err(|e| self.corrupt(walk.damage(e.to_string())))?;
             taken.get_or_insert(at);
             walk.skip(&header);
         }
         let from = taken.unwrap_or(walk.at);
-        Ok(Bytes::from(walk.buf).slice(from..walk.at))
+        Ok(walk.buf.into_bytes(from..walk.at))
     }
 
     fn corrupt(&self, damage: Damage) -> FetchError {
@@ -162,7 +165,7 @@ struct Walk<'a> {
     file: &'a dyn File,
     /// Where `buf` starts in the file.
     start: u64,
-    buf: Vec<u8>,
+    buf: Buffer,
     /// The batch, in `buf`.
     at: usize,
     /// The base offset it must have.
@@ -173,17 +176,17 @@ impl<'a> Walk<'a> {
     fn new(
         place: &'a Place,
         file: &'a dyn File,
-        start: u64,
-        offset: i64,
+        buf: Buffer,
+        from: &IndexEntry,
         len: usize,
     ) -> Result<Self, FetchError> {
         let mut walk = Self {
             place,
             file,
-            start,
-            buf: Vec::new(),
+            start: from.position,
+            buf,
             at: 0,
-            offset,
+            offset: from.offset,
         };
         walk.reload(len)?;
         Ok(walk)
@@ -194,11 +197,10 @@ impl<'a> Walk<'a> {
         self.start += self.at as u64;
         self.at = 0;
         let visible = self.place.state.bytes.saturating_sub(self.start);
-        self.buf.resize(visible.min(len as u64) as usize, 0);
-        let read = self.file.read_at(&mut self.buf, self.start);
-        let read = read.during("read", &self.place.path())?;
-        self.buf.truncate(read);
-        Ok(())
+        let (file, start) = (self.file, self.start);
+        let len = visible.min(len as u64) as usize;
+        let read = self.buf.fill(len, |buf| file.read_at(buf, start));
+        Ok(read.during("read", &self.place.path())?)
     }
 
     /// The head of the current batch; `None` at the end of the piece.
@@ -206,8 +208,8 @@ impl<'a> Walk<'a> {
         if self.start + self.at as u64 >= self.place.state.bytes {
             return Ok(None);
         }
-        match BatchHeader::parse(&self.buf[self.at..]) {
-            Ok(h) if h.base_offset == self.offset => Ok(Some(h)),
+        match BatchHeader::parse(&self.buf.filled()[self.at..]) {
+            Ok(h) if follows(&h, self.offset, self.place.state.has_holes()) => Ok(Some(h)),
             Ok(h) => {
                 let (found, due) = (h.base_offset, self.offset);
                 Err(self.damage(format!(
@@ -220,7 +222,7 @@ impl<'a> Walk<'a> {
     }
 
     fn whole(&self, header: &BatchHeader) -> Option<&[u8]> {
-        self.buf.get(self.at..self.at + header.bytes)
+        self.buf.filled().get(self.at..self.at + header.bytes)
     }
 
     fn skip(&mut self, header: &BatchHeader) {
@@ -267,6 +269,9 @@ pub(crate) fn offset_at_time(
             offset,
             INDEX_INTERVAL_BYTES as usize,
         )?;
+        if fetched.batches.is_empty() {
+            break;
+        }
         let mut rest = &fetched.batches[..];
         while let Ok(header) = BatchHeader::parse(rest) {
             if header.max_timestamp >= timestamp {

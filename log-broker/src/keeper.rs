@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{AppendError, Context, DiskError};
+use crate::limits;
 use crate::partition::Partition;
 use crate::shared::{Dirty, Shared};
 use crate::state::State;
@@ -33,8 +34,6 @@ pub(crate) struct Keeper {
     progress: Mutex<Progress>,
     /// Wakes the keeper.
     wake: Condvar,
-    /// Wakes a writer that waits for a checkpoint.
-    room: Condvar,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
 }
@@ -47,8 +46,19 @@ struct Progress {
     checkpointed: u64,
     due: bool,
     closed: bool,
-    /// Why the last checkpoint failed.
-    error: Option<DiskError>,
+    /// When the WAL has to be synced, for records that were acknowledged before.
+    flush_at: Option<Instant>,
+}
+
+/// What the writer tells of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    /// Where the WAL ends.
+    pub position: u64,
+    /// Whether all of it is synced.
+    pub synced: bool,
+    /// Segments that the next checkpoint has to sync.
+    pub files: usize,
 }
 
 impl Keeper {
@@ -71,7 +81,6 @@ impl Keeper {
             requests,
             progress: Mutex::new(progress),
             wake: Condvar::new(),
-            room: Condvar::new(),
             checkpointing: Mutex::new(()),
         }
     }
@@ -80,7 +89,10 @@ impl Keeper {
     pub fn run(&self) {
         let mut next_round = Instant::now() + self.options.interval;
         while self.wait(next_round) {
-            if let Err(error) = self.checkpoint() {
+            self.flush();
+            if (self.progress().due || Instant::now() >= next_round)
+                && let Err(error) = self.checkpoint()
+            {
                 tracing::warn!(%error, "the checkpoint failed and is tried again later");
             }
             if Instant::now() >= next_round {
@@ -96,16 +108,42 @@ impl Keeper {
     pub fn close(&self) {
         self.progress().closed = true;
         self.wake.notify_all();
-        self.room.notify_all();
     }
 
     /// Told by the writer after each frame.
-    pub fn wal_grew(&self, position: u64) {
+    pub fn wal_grew(&self, growth: Growth) {
         let mut progress = self.progress();
-        progress.position = position;
-        if position - progress.checkpointed >= self.options.checkpoint_bytes && !progress.due {
+        progress.position = growth.position;
+        // Syncing many files for a little data each would take longer than the data is worth.
+        let worth = growth.files as u64 * limits::CHECKPOINT_BYTES_PER_FILE;
+        let enough = worth
+            .min(self.options.wal_bytes_max / 2)
+            .max(self.options.checkpoint_bytes);
+        if growth.position - progress.checkpointed >= enough && !progress.due {
             progress.due = true;
             self.wake.notify_one();
+        }
+        if growth.synced {
+            progress.flush_at = None;
+        } else if progress.flush_at.is_none() {
+            progress.flush_at = Some(Instant::now() + limits::FLUSH_INTERVAL);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Has the writer sync the WAL when it is due.
+    fn flush(&self) {
+        let due = {
+            let mut progress = self.progress();
+            let due = progress.flush_at.is_some_and(|at| at <= Instant::now());
+            if due {
+                progress.flush_at = None;
+            }
+            due
+        };
+        if due && let Some(requests) = self.requests.upgrade() {
+            // It fails when the log is being closed, which makes everything durable.
+            let _ = requests.blocking_send(Request::Flush);
         }
     }
 
@@ -120,22 +158,12 @@ impl Keeper {
         self.shared.dirty().note_aftermath(aftermath);
     }
 
-    /// Waits while the WAL is as large as it may be.
-    pub fn wait_for_room(&self, position: u64) -> Result<(), AppendError> {
-        let mut progress = self.progress();
-        while position - progress.checkpointed >= self.options.wal_bytes_max {
-            if progress.closed {
-                return Err(AppendError::Closed);
-            }
-            // A checkpoint that failed for good will never make room.
-            self.shared.check_writable()?;
-            if let Some(error) = progress.error.take() {
-                return Err(AppendError::Full(error));
-            }
-            progress.due = true;
-            self.wake.notify_one();
-            let woken = self.room.wait(progress);
-            progress = woken.unwrap_or_else(PoisonError::into_inner);
+    /// Makes a checkpoint when the WAL is as large as it may be, or waits for the one that is being
+    /// made. The writer makes it itself: the keeper may be waiting for the writer.
+    pub fn make_room(&self, position: u64) -> Result<(), AppendError> {
+        let full = || position - self.progress().checkpointed >= self.options.wal_bytes_max;
+        if full() {
+            self.checkpoint()?;
         }
         Ok(())
     }
@@ -150,15 +178,9 @@ impl Keeper {
         let result = self.checkpoint_now();
         let mut progress = self.progress();
         progress.due = false;
-        match &result {
-            Ok(covered) => {
-                progress.checkpointed = progress.checkpointed.max(*covered);
-                progress.error = None;
-            }
-            Err(AppendError::Full(error)) => progress.error = Some(error.clone()),
-            Err(_) => {}
+        if let Ok(covered) = &result {
+            progress.checkpointed = progress.checkpointed.max(*covered);
         }
-        self.room.notify_all();
         result.map(|_| ())
     }
 
@@ -223,7 +245,7 @@ impl Keeper {
         let storage = &*self.shared.storage;
         for sealed in dirty.sealed {
             if let Some(index) = sealed.index.get()
-                && let Err(error) = index.save(storage, &sealed.path, sealed.segment_bytes)
+                && let Err(error) = index.save(storage, &sealed.path)
             {
                 tracing::warn!(%error, "the index of a segment could not be saved");
             }
@@ -263,6 +285,7 @@ impl Keeper {
     fn wait(&self, until: Instant) -> bool {
         let mut progress = self.progress();
         loop {
+            let until = progress.flush_at.map_or(until, |at| at.min(until));
             let left = until.saturating_duration_since(Instant::now());
             if progress.closed {
                 return false;

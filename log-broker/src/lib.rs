@@ -20,6 +20,7 @@ pub mod batch;
 pub mod limits;
 
 mod append;
+mod buffers;
 mod disk;
 mod error;
 mod fetch;

@@ -1,5 +1,7 @@
 //! Every bound of the log, with what it costs to raise it.
 
+use std::time::Duration;
+
 /// Sync groups start on this boundary, in bytes, so that a torn write never touches a block that
 /// holds acknowledged data. Each sync group wastes half of it on average.
 pub const WAL_BLOCK_BYTES: u64 = 4 * 1024;
@@ -15,6 +17,14 @@ pub const WAL_FILE_BYTES_MIN: u64 = 4 * WAL_BLOCK_BYTES;
 /// longer recovery (about one second for each GiB), and more WAL files before the first one is
 /// used again: making one costs as much as filling it.
 pub const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A checkpoint also waits until there is so much WAL for each segment that it has to sync, up to half
+/// of the most that the WAL may take: 2,000 busy partitions are synced for every 512 MiB then.
+pub const CHECKPOINT_BYTES_PER_FILE: u64 = 256 * 1024;
+
+/// The longest time that records of a topic with `flush = async` are acknowledged but not synced,
+/// but for the time that the sync takes.
+pub const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Default amount of WAL at which appends wait for the running checkpoint: the most disk the WAL
 /// takes.
@@ -80,12 +90,19 @@ pub const SEGMENT_BYTES_MIN: u64 = 1024;
 /// bytes of memory for each.
 pub const INDEX_INTERVAL_BYTES: u64 = 64 * 1024;
 
-/// Segment files that may be open for appends at a time, or wait open for the next checkpoint;
-/// beyond it those that are idle are closed. Most systems allow a process 1,024 files.
-pub const OPEN_SEGMENTS_MAX: usize = 256;
+/// Segment files that may be open for appends at a time, or wait open for the next checkpoint, where
+/// the system allows a process no more than 1,024 files, the usual limit; beyond it those that are
+/// idle are closed. Where it allows more, a quarter of that, at most [`PARTITIONS_MAX`].
+pub const OPEN_SEGMENTS: usize = 256;
 
 /// Most bytes that one fetch returns, but for a single larger batch.
 pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of read buffers that are kept for the next reads.
+pub const FETCH_POOL_BYTES: usize = 16 * 1024 * 1024;
+
+/// A fetch of no more than this is copied out of its buffer, which would otherwise be held by it.
+pub const FETCH_COPY_BYTES: usize = 64 * 1024;
 
 const _: () = assert!(APPEND_BYTES_MAX < WAL_FILE_BYTES as usize);
 const _: () = assert!(APPEND_BYTES_MAX <= GROUP_BYTES_MAX);

@@ -144,6 +144,7 @@ impl Log {
                 keeper: keeper.clone(),
                 wall_ms: crate::wall_ms,
                 requests: receiver,
+                dirty_files: 0,
             };
             log.spawn("log-writer", move || writer.run())?;
             log.spawn("log-keeper", move || keeper.run())?;

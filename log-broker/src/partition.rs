@@ -45,12 +45,20 @@ pub(crate) struct SegmentState {
     /// When the last record was appended, in ms of wall time: retention counts from here, so
     /// that a message that was held up for long is not removed as soon as it arrives.
     pub appended_ms: i64,
+    /// How often it was rewritten: 0 as it was appended, without holes.
+    #[serde(default)]
+    pub rewrites: u32,
 }
 
-/// The index of the segment being written, or one that is loaded when it is first needed.
+/// An index that is loaded, or built, when it is first needed.
+pub(crate) type LazyIndex = Arc<OnceLock<Index>>;
+
+/// The index of a segment.
 pub(crate) enum SegmentIndex {
-    Live(Index),
-    Sealed(Arc<OnceLock<Index>>),
+    /// That of what was appended since the log was opened, and of what stood there before: as many
+    /// bytes as that says.
+    Live(Index, Option<(u64, LazyIndex)>),
+    Sealed(LazyIndex),
 }
 
 impl std::fmt::Debug for Segment {
@@ -69,8 +77,9 @@ impl Segment {
                 bytes: 0,
                 max_timestamp: i64::MIN,
                 appended_ms: i64::MIN,
+                rewrites: 0,
             },
-            index: SegmentIndex::Live(Index::default()),
+            index: SegmentIndex::Live(Index::starting(0, base, i64::MIN), None),
             file: Some(file),
         }
     }
@@ -87,10 +96,14 @@ impl Segment {
     /// Counts the batches of `data`, which were written at its end.
     fn extend(&mut self, data: &[u8], wall_ms: i64) {
         let state = &mut self.state;
+        if let SegmentIndex::Sealed(earlier) = &self.index {
+            let index = Index::starting(state.bytes, state.end, state.max_timestamp);
+            self.index = SegmentIndex::Live(index, Some((state.bytes, earlier.clone())));
+        }
         let mut rest = data;
         while let Ok(header) = BatchHeader::parse(rest) {
-            if let SegmentIndex::Live(index) = &mut self.index {
-                index.note(header.base_offset, state.bytes, state.max_timestamp);
+            if let SegmentIndex::Live(index, _) = &mut self.index {
+                index.note(&header);
             }
             state.bytes += header.bytes as u64;
             state.end = header.next_offset();
@@ -100,12 +113,20 @@ impl Segment {
         state.appended_ms = state.appended_ms.max(wall_ms);
     }
 
-    /// Closes it to appends. Answers the index, to be saved beside it.
-    fn seal(&mut self) -> Arc<OnceLock<Index>> {
+    /// Closes it to appends. Answers the index, to be saved beside it if it is known.
+    fn seal(&mut self) -> LazyIndex {
         self.file = None;
-        let cell = match &mut self.index {
-            SegmentIndex::Live(index) => Arc::new(OnceLock::from(std::mem::take(index))),
+        let cell = match &self.index {
             SegmentIndex::Sealed(cell) => cell.clone(),
+            SegmentIndex::Live(index, None) => Arc::new(OnceLock::from(index.clone())),
+            SegmentIndex::Live(index, Some((_, earlier))) => match earlier.get() {
+                Some(earlier) => {
+                    let mut whole = earlier.clone();
+                    whole.append(index);
+                    Arc::new(OnceLock::from(whole))
+                }
+                None => LazyIndex::default(),
+            },
         };
         self.index = SegmentIndex::Sealed(cell.clone());
         cell
@@ -118,9 +139,10 @@ pub(crate) struct Place {
     pub state: SegmentState,
     pub file: Option<Arc<dyn File>>,
     sought: Sought,
-    /// The answer of a live index; `None` when a sealed one has to be asked.
+    /// The answer of a live index; `None` when another one has to be asked.
     live: Option<IndexEntry>,
-    sealed: Option<Arc<OnceLock<Index>>>,
+    /// That one, and the bytes that it covers.
+    lazy: Option<(u64, LazyIndex)>,
 }
 
 /// What is looked up in an index.
@@ -140,10 +162,11 @@ impl Sought {
 }
 
 impl Partition {
-    /// The segment that holds `offset`, which must be between `start` and `end`.
+    /// The segment that holds `offset`, which must be between `start` and `end`, or where there is
+    /// a hole the next one.
     pub fn place(&self, offset: i64) -> Option<Place> {
-        let behind = self.segments.partition_point(|s| s.state.base <= offset);
-        self.place_of(behind.checked_sub(1)?, Sought::Offset(offset))
+        let at = self.segments.partition_point(|s| s.state.end <= offset);
+        self.place_of(at, Sought::Offset(offset))
     }
 
     /// The first segment with a record as late as `timestamp`.
@@ -155,9 +178,9 @@ impl Partition {
 
     fn place_of(&self, at: usize, sought: Sought) -> Option<Place> {
         let segment = self.segments.get(at)?;
-        let (live, sealed) = match &segment.index {
-            SegmentIndex::Live(index) => (sought.in_index(index), None),
-            SegmentIndex::Sealed(cell) => (None, Some(cell.clone())),
+        let (live, lazy) = match &segment.index {
+            SegmentIndex::Live(index, earlier) => (sought.in_index(index), earlier.clone()),
+            SegmentIndex::Sealed(cell) => (None, Some((segment.state.bytes, cell.clone()))),
         };
         Some(Place {
             dir: self.dir.clone(),
@@ -165,7 +188,7 @@ impl Partition {
             file: segment.file.clone(),
             sought,
             live,
-            sealed,
+            lazy,
         })
     }
 
@@ -194,8 +217,7 @@ impl Partition {
     fn seal_last(&mut self) -> Option<SealedIndex> {
         let last = self.segments.last_mut()?;
         Some(SealedIndex {
-            path: index_path(&self.dir, last.state.base),
-            segment_bytes: last.state.bytes,
+            path: last.state.index_path(&self.dir),
             index: last.seal(),
         })
     }
@@ -208,8 +230,8 @@ impl Partition {
             .iter()
             .take_while(|s| s.state.end <= self.start);
         let count = gone.count();
-        let gone = self.segments.drain(..count).map(|s| s.state.base);
-        gone.flat_map(|base| [segment_path(&self.dir, base), index_path(&self.dir, base)])
+        let gone = self.segments.drain(..count).map(|s| s.state);
+        gone.flat_map(|s| [s.path(&self.dir), s.index_path(&self.dir)])
             .collect()
     }
 
@@ -229,14 +251,13 @@ impl Partition {
 /// An index to be saved.
 pub(crate) struct SealedIndex {
     pub path: PathBuf,
-    pub segment_bytes: u64,
-    pub index: Arc<OnceLock<Index>>,
+    pub index: LazyIndex,
 }
 
 impl Place {
     /// Path of the segment.
     pub fn path(&self) -> PathBuf {
-        segment_path(&self.dir, self.state.base)
+        self.state.path(&self.dir)
     }
 
     /// The segment, opened if it is not.
@@ -247,47 +268,86 @@ impl Place {
         }
     }
 
-    /// Where to start reading. A sealed segment's index is loaded, or built again, when it is
-    /// first needed.
+    /// Where to start reading. An index that is not in memory is loaded, or built again, when it
+    /// is first needed.
     pub fn entry(&self, storage: &dyn Storage, file: &dyn File) -> Result<IndexEntry, DiskError> {
         let first = IndexEntry {
             offset: self.state.base,
             position: 0,
             timestamp_before: i64::MIN,
         };
-        let found = match &self.sealed {
-            None => self.live,
-            Some(cell) => {
+        let found = match (&self.live, &self.lazy) {
+            (None, Some((bytes, cell))) => {
                 let index = match cell.get() {
                     Some(index) => index,
                     None => {
-                        let index = self.load_index(storage, file)?;
+                        let index = self.load_index(storage, file, *bytes)?;
                         cell.get_or_init(|| index)
                     }
                 };
                 self.sought.in_index(index)
             }
+            (live, _) => *live,
         };
         Ok(found.unwrap_or(first))
     }
 
-    fn load_index(&self, storage: &dyn Storage, file: &dyn File) -> Result<Index, DiskError> {
-        let path = index_path(&self.dir, self.state.base);
-        if let Some(index) = Index::load(storage, &path, self.state.bytes) {
+    fn load_index(
+        &self,
+        storage: &dyn Storage,
+        file: &dyn File,
+        bytes: u64,
+    ) -> Result<Index, DiskError> {
+        let path = self.state.index_path(&self.dir);
+        let loaded = Index::load(storage, &path, bytes);
+        let mut index = loaded.unwrap_or_else(|| Index::starting(0, self.state.base, i64::MIN));
+        if index.covers(bytes) {
             return Ok(index);
         }
-        let walked = walk(file, &self.path(), self.state.base, self.state.bytes)?;
-        // A damaged segment keeps no index file: the damage must be seen again next time.
-        if walked.damage.is_none()
-            && let Err(error) = walked.index.save(storage, &path, self.state.bytes)
+        let damage = walk(
+            file,
+            &self.path(),
+            &mut index,
+            bytes,
+            self.state.has_holes(),
+        )?;
+        // A damaged segment keeps no index file: the damage must be seen again next time. What is
+        // covered was durable when the log was opened, so that it never changes.
+        if damage.is_none()
+            && let Err(error) = index.save(storage, &path)
         {
             tracing::warn!(%error, "the index of a segment could not be saved");
         }
-        Ok(walked.index)
+        Ok(index)
     }
 }
 
-/// Path of the segment that begins at `base`.
+impl SegmentState {
+    /// Its file. One that was rewritten has another name, so that the old one stays until it is no
+    /// longer needed.
+    pub fn path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.log", self.stem()))
+    }
+
+    /// The file of its index.
+    pub fn index_path(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.index", self.stem()))
+    }
+
+    fn stem(&self) -> String {
+        match self.rewrites {
+            0 => format!("{:020}", self.base),
+            n => format!("{:020}.{n}", self.base),
+        }
+    }
+
+    /// Whether offsets may be missing.
+    pub fn has_holes(&self) -> bool {
+        self.rewrites > 0
+    }
+}
+
+/// Path of the segment that begins at `base`, as it is appended to.
 pub(crate) fn segment_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.log"))
 }

@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::error::{Context, Damage, DiskError, OpenError};
-use crate::index::walk;
 use crate::layout::{Layout, wal_number};
-use crate::partition::{Segment, SegmentIndex, segment_path};
 use crate::segments::SegmentWriter;
 use crate::shared::{Dirty, Identity};
 use crate::state::State;
@@ -46,7 +44,7 @@ pub(crate) fn recover(
     while scan.next()?.is_some() {}
     let mut tables = state.tables(layout);
     let mut damage = scan.damage()?;
-    let segments = inspect(storage, &mut tables)?;
+    let segments = inspect(storage, &tables)?;
     damage = damage.or(segments);
     let (dirty, frames) = replay(storage, layout, &state, &mut tables)?;
     let mut identity = Identity {
@@ -95,16 +93,13 @@ fn create(storage: &dyn Storage, layout: &Layout, wal_file_bytes: u64) -> Result
     Ok(state)
 }
 
-/// Looks at the segments that the checkpoint knows: they must have the bytes it says. Those that
-/// are appended to are walked through, which builds their index.
-fn inspect(storage: &dyn Storage, tables: &mut Tables) -> Result<Option<Damage>, DiskError> {
+/// Looks at the segments that the checkpoint knows: they must have the bytes it says.
+fn inspect(storage: &dyn Storage, tables: &Tables) -> Result<Option<Damage>, DiskError> {
     let mut first = None;
-    let partitions = tables.topics.values_mut().flat_map(|t| &mut t.partitions);
-    for partition in partitions {
-        let count = partition.segments.len();
-        for (n, segment) in partition.segments.iter_mut().enumerate() {
-            let path = segment_path(&partition.dir, segment.state.base);
-            let damage = inspect_segment(storage, &path, segment, n + 1 == count)?;
+    for partition in tables.topics.values().flat_map(|t| &t.partitions) {
+        for segment in &partition.segments {
+            let path = segment.state.path(&partition.dir);
+            let damage = inspect_segment(storage, &path, segment.state.bytes)?;
             first = first.or(damage);
         }
     }
@@ -114,43 +109,27 @@ fn inspect(storage: &dyn Storage, tables: &mut Tables) -> Result<Option<Damage>,
 fn inspect_segment(
     storage: &dyn Storage,
     path: &Path,
-    segment: &mut Segment,
-    appended_to: bool,
+    bytes: u64,
 ) -> Result<Option<Damage>, DiskError> {
-    let state = &segment.state;
+    let damage = |position, problem| {
+        Ok(Some(Damage {
+            path: path.to_owned(),
+            position,
+            problem,
+        }))
+    };
     let file = match storage.open(path, Mode::Read) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Ok(Some(Damage {
-                path: path.to_owned(),
-                position: 0,
-                problem: format!("the file of {} bytes is gone", state.bytes),
-            }));
+            return damage(0, format!("the file of {bytes} bytes is gone"));
         }
         Err(e) => return Err(DiskError::new("open", path, e)),
     };
     let len = file.len().during("measure", path)?;
-    if len < state.bytes {
-        return Ok(Some(Damage {
-            path: path.to_owned(),
-            position: len,
-            problem: format!("it ends here, {} bytes were durable", state.bytes),
-        }));
+    if len < bytes {
+        return damage(len, format!("it ends here, {bytes} bytes were durable"));
     }
-    if !appended_to {
-        return Ok(None);
-    }
-    let walked = walk(&*file, path, state.base, state.bytes)?;
-    let mut damage = walked.damage;
-    if damage.is_none() && walked.end != state.end {
-        damage = Some(Damage {
-            path: path.to_owned(),
-            position: state.bytes,
-            problem: format!("it ends at offset {}, not at {}", walked.end, state.end),
-        });
-    }
-    segment.index = SegmentIndex::Live(walked.index);
-    Ok(damage)
+    Ok(None)
 }
 
 /// Applies every whole frame again.
@@ -186,8 +165,13 @@ fn replay(
             rest = tail;
             written.push(segments.write(topic, *partition, *first_offset, data)?);
         }
-        dirty.note(segments.touched, segments.dirs);
-        tables.bound_open_segments();
+        let waiting = dirty.note(segments.touched, segments.dirs);
+        if waiting > storage.open_files_max() {
+            sync_all(storage, layout, &dirty)?;
+            dirty.files.clear();
+            dirty.dirs.clear();
+        }
+        tables.bound_open_segments(storage.open_files_max());
         let aftermath = tables.apply(
             layout,
             &entries,
@@ -201,6 +185,18 @@ fn replay(
     Ok((dirty, frames))
 }
 
+fn sync_all(storage: &dyn Storage, layout: &Layout, dirty: &Dirty) -> Result<(), DiskError> {
+    for (path, file) in &dirty.files {
+        file.sync().during("sync", path)?;
+    }
+    for dir in &dirty.dirs {
+        for dir in layout.with_parents(dir) {
+            storage.sync_dir(dir).during("sync", dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the replayed tables the new checkpoint. Only then may a WAL file be used again.
 fn finish(
     storage: &dyn Storage,
@@ -209,16 +205,7 @@ fn finish(
     identity: Identity,
     dirty: &Dirty,
 ) -> Result<(), OpenError> {
-    for (path, file) in &dirty.files {
-        if !dirty.unneeded.contains(path) {
-            file.sync().during("sync", path)?;
-        }
-    }
-    for dir in &dirty.dirs {
-        for dir in layout.with_parents(dir) {
-            storage.sync_dir(dir).during("sync", dir)?;
-        }
-    }
+    sync_all(storage, layout, dirty)?;
     // The WAL goes on in a file that no frame of an earlier start stands in at its own place.
     let dir = layout.wal();
     let names = storage.list(&dir).during("list", &dir)?;
@@ -274,20 +261,22 @@ fn remove_deleted(
 fn remove_orphans(storage: &dyn Storage, tables: &Tables) -> Result<(), DiskError> {
     let partitions = tables.topics.values().flat_map(|t| &t.partitions);
     for partition in partitions {
-        let names = storage.list(&partition.dir);
-        for name in names.during("list", &partition.dir)? {
-            let path = partition.dir.join(&name);
-            let base = name.split('.').next().and_then(|n| n.parse::<i64>().ok());
-            let known = |s: &Segment| Some(s.state.base) == base;
-            if !partition.segments.iter().any(known) {
+        let dir = &partition.dir;
+        let states = || partition.segments.iter().map(|s| &s.state);
+        let known: BTreeSet<PathBuf> = states()
+            .flat_map(|s| [s.path(dir), s.index_path(dir)])
+            .collect();
+        for name in storage.list(dir).during("list", dir)? {
+            let path = dir.join(&name);
+            if !known.contains(&path) {
                 storage.remove(&path).during("remove", &path)?;
             }
         }
-        if let Some(last) = partition.segments.last() {
-            let path = segment_path(&partition.dir, last.state.base);
+        if let Some(last) = states().next_back() {
+            let path = last.path(dir);
             let file = storage.open(&path, Mode::Write).during("open", &path)?;
-            if file.len().during("measure", &path)? > last.state.bytes {
-                file.set_len(last.state.bytes).during("cut", &path)?;
+            if file.len().during("measure", &path)? > last.bytes {
+                file.set_len(last.bytes).during("cut", &path)?;
             }
         }
     }

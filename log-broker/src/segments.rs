@@ -87,6 +87,10 @@ impl<'a> SegmentWriter<'a> {
         let Some((p, last)) = known.and_then(|p| Some((p, p.segments.last()?))) else {
             return self.begin(topic, partition, first);
         };
+        // Only what was never rewritten is appended to.
+        if last.state.rewrites > 0 {
+            return self.begin(topic, partition, first);
+        }
         let path = segment_path(&p.dir, last.state.base);
         let file = match &last.file {
             Some(file) => file.clone(),

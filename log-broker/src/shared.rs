@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::buffers::Buffers;
 use crate::error::{AppendError, Damage, DiskError};
 use crate::layout::Layout;
 use crate::partition::SealedIndex;
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub identity: Identity,
     pub tables: RwLock<Tables>,
     pub dirty: Mutex<Dirty>,
+    /// For reads.
+    pub buffers: Arc<Buffers>,
     /// Counts what became visible, so that readers can wait for more.
     pub version: watch::Sender<u64>,
     /// Found when it was opened: nothing is written then.
@@ -88,6 +91,7 @@ impl Shared {
             identity,
             tables: RwLock::new(tables),
             dirty: Mutex::default(),
+            buffers: Arc::default(),
             version: watch::Sender::new(0),
             damage,
             failed: OnceLock::new(),

@@ -4,6 +4,8 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::limits;
+
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -55,6 +57,11 @@ pub trait Storage: Send + Sync + 'static {
     /// # Errors
     /// Of the file system; `NotFound` when it does not exist.
     fn remove_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Files that may be open for appends at a time; those that wait for a checkpoint come on top.
+    fn open_files_max(&self) -> usize {
+        limits::OPEN_SEGMENTS
+    }
 
     /// Makes the names in a folder durable.
     ///

@@ -8,7 +8,6 @@ use uuid::Uuid;
 
 use crate::groups::CommittedOffset;
 use crate::layout::Layout;
-use crate::limits;
 use crate::partition::{Partition, SealedIndex};
 use crate::publisher::Publisher;
 use crate::storage::File;
@@ -97,10 +96,10 @@ impl Tables {
     }
 
     /// Closes every segment that is open, when there are too many.
-    pub fn bound_open_segments(&mut self) {
+    pub fn bound_open_segments(&mut self, limit: usize) {
         let mut partitions = self.topics.values_mut().flat_map(|t| &mut t.partitions);
         let open = |p: &&mut Partition| p.segments.last().is_some_and(|s| s.file.is_some());
-        if partitions.by_ref().filter(open).count() > limits::OPEN_SEGMENTS_MAX {
+        if partitions.by_ref().filter(open).count() > limit {
             let topics = self.topics.values_mut();
             topics
                 .flat_map(|t| &mut t.partitions)

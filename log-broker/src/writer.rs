@@ -11,12 +11,13 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use crate::batch::BatchHeader;
 use crate::error::{AppendError, DiskError, TopicError};
 use crate::groups::check_commit;
-use crate::keeper::Keeper;
-use crate::limits::{GROUP_BYTES_MAX, OPEN_SEGMENTS_MAX};
+use crate::keeper::{Growth, Keeper};
+use crate::limits::GROUP_BYTES_MAX;
 use crate::publisher::{Publication, PublisherUpdate};
 use crate::segments::SegmentWriter;
 use crate::shared::Shared;
 use crate::tables::Written;
+use crate::topic::{Flush, Timestamps};
 use crate::topics::{check_change, check_trim};
 use crate::wal::{Entry, FRAME_HEADER_BYTES, Wal, WalError};
 
@@ -63,6 +64,8 @@ pub(crate) enum Request {
         bytes: usize,
         reply: oneshot::Sender<Result<(), AppendError>>,
     },
+    /// Makes durable what was acknowledged before.
+    Flush,
     /// A topic is created (`new`), changed or deleted.
     Topic {
         entry: Entry,
@@ -106,6 +109,8 @@ pub(crate) struct Writer {
     /// Wall time in ms.
     pub wall_ms: fn() -> i64,
     pub requests: mpsc::Receiver<Request>,
+    /// Segments that the next checkpoint has to sync.
+    pub dirty_files: usize,
 }
 
 /// What one frame will hold.
@@ -118,6 +123,8 @@ struct Group {
     /// Next offset of each partition that is appended to.
     ends: BTreeMap<(Arc<str>, u32), i64>,
     bytes: usize,
+    /// Whether anybody is promised that it is durable.
+    sync: bool,
 }
 
 impl Writer {
@@ -156,6 +163,10 @@ impl Writer {
         let limit = self.wal.body_max().min(GROUP_BYTES_MAX);
         match request {
             Request::Append(append) => self.admit_append(group, append, limit),
+            Request::Flush => {
+                group.sync = true;
+                None
+            }
             Request::Entries {
                 entries,
                 bytes,
@@ -177,6 +188,7 @@ impl Writer {
                         group.bytes += if alone { limit } else { bytes };
                         group.entries.extend(entries);
                         group.others.push(reply);
+                        group.sync = true;
                     }
                 }
                 None
@@ -191,6 +203,7 @@ impl Writer {
                     Ok(()) => {
                         group.bytes += limit;
                         group.entries.push(entry);
+                        group.sync = true;
                         group.others.push(Waiting::Topic(reply));
                     }
                 }
@@ -296,7 +309,14 @@ impl Writer {
         let tables = self.shared.tables();
         let mut first_offsets = Vec::with_capacity(append.runs.len());
         let mut at = 0;
+        group.sync |= append.runs.is_empty();
         for run in &append.runs {
+            let data = &mut append.buffer[at..at + run.bytes];
+            let options = tables.topics.get(&run.topic).map(|t| &t.options);
+            group.sync |= options.is_none_or(|o| o.flush == Flush::Sync);
+            if options.is_some_and(|o| o.timestamps == Timestamps::Append) {
+                stamp_time(data, (self.wall_ms)());
+            }
             let end = group.ends.entry((run.topic.clone(), run.partition));
             let durable = || {
                 tables
@@ -305,7 +325,7 @@ impl Writer {
             };
             let end = end.or_insert_with(durable);
             first_offsets.push(*end);
-            stamp(&mut append.buffer[at..at + run.bytes], *end);
+            stamp(data, *end);
             group.entries.push(Entry::Append {
                 topic: run.topic.clone(),
                 partition: run.partition,
@@ -332,12 +352,19 @@ impl Writer {
         }
         self.shared.version.send_modify(|n| *n += 1);
         group.answer();
-        self.keeper.wal_grew(self.wal.position());
+        self.keeper.wal_grew(Growth {
+            position: self.wal.position(),
+            synced: self.wal.is_synced(),
+            files: self.dirty_files,
+        });
     }
 
     fn store(&mut self, group: &Group) -> Result<(), AppendError> {
         self.shared.check_writable()?;
-        self.keeper.wait_for_room(self.wal.position())?;
+        if group.entries.is_empty() {
+            return self.wal.sync().map_err(|e| self.failure(e));
+        }
+        self.keeper.make_room(self.wal.position())?;
         let wall_ms = (self.wall_ms)();
         let tables = self.shared.tables();
         // Segments first: if there is no room, nothing of it is in the WAL yet.
@@ -347,7 +374,8 @@ impl Writer {
         // Also when a write failed: whatever got through may have to be synced some day.
         let waiting = self.shared.dirty().note(segments.touched, segments.dirs);
         drop(tables);
-        if waiting > OPEN_SEGMENTS_MAX {
+        self.dirty_files = waiting;
+        if waiting > self.shared.storage.open_files_max() {
             self.keeper.checkpoint_soon();
         }
         let written = written.map_err(|e| self.refusal(e))?;
@@ -355,7 +383,7 @@ impl Writer {
         let shared = &self.shared;
         let aftermath = shared.update(|tables| {
             if opened {
-                tables.bound_open_segments();
+                tables.bound_open_segments(shared.storage.open_files_max());
             }
             tables.apply(&shared.layout, &group.entries, &written, wall_ms, end)
         });
@@ -370,11 +398,15 @@ impl Writer {
         }
         let buffers = group.appends.iter().map(|(a, _)| a.buffer.as_slice());
         let data: Vec<&[u8]> = buffers.filter(|b| !b.is_empty()).collect();
-        let end = self.wal.commit(&mut meta, &data, wall_ms);
-        end.map_err(|error| match error {
+        let end = self.wal.commit(&mut meta, &data, wall_ms, group.sync);
+        end.map_err(|error| self.failure(error))
+    }
+
+    fn failure(&self, error: WalError) -> AppendError {
+        match error {
             WalError::Full(error) => AppendError::Full(error),
             WalError::Fatal(error) => self.shared.fail(&error),
-        })
+        }
     }
 
     fn refusal(&self, error: DiskError) -> AppendError {
@@ -388,7 +420,7 @@ impl Writer {
 
 impl Group {
     fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.others.is_empty()
+        self.appends.is_empty() && self.others.is_empty() && !self.sync
     }
 
     fn answer(self) {
@@ -412,6 +444,15 @@ impl Group {
         for reply in self.others {
             reply.answer(Err(error.clone()));
         }
+    }
+}
+
+/// Stamps the time of the append into the batches of `run`.
+fn stamp_time(run: &mut [u8], wall_ms: i64) {
+    let mut rest = run;
+    while let Ok(header) = BatchHeader::parse(rest) {
+        BatchHeader::stamp_time(rest, wall_ms);
+        rest = rest.get_mut(header.bytes..).unwrap_or_default();
     }
 }
 

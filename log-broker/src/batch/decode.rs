@@ -110,7 +110,11 @@ impl<'a> Records<'a> {
         let value = take_field(body).ok_or("value")?;
         Ok(RecordView {
             offset: self.header.base_offset + offset_delta,
-            timestamp: self.header.base_timestamp.wrapping_add(timestamp_delta),
+            timestamp: if self.header.is_append_time() {
+                self.header.max_timestamp
+            } else {
+                self.header.base_timestamp.wrapping_add(timestamp_delta)
+            },
             key,
             value,
             headers: Headers::check(body).ok_or("headers")?,

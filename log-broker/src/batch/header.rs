@@ -12,6 +12,7 @@ const CRC_FROM: usize = 21;
 const LENGTH_FROM: usize = 12;
 const MAGIC: u8 = 2;
 const COMPRESSION_MASK: i16 = 0x07;
+const APPEND_TIME_BIT: i16 = 0x08;
 const CONTROL_BIT: i16 = 0x20;
 
 /// The head of a record batch.
@@ -62,14 +63,28 @@ impl BatchHeader {
         let header = Self::read(head)?;
         let counted = i64::from(header.last_offset_delta) + 1;
         let plausible = (1..=limits::BATCH_RECORDS_MAX as i64).contains(&counted);
-        if !plausible || i64::from(header.records) != counted || header.base_offset < 0 {
-            return Err(BatchError::Count {
-                records: header.records,
-                last_offset_delta: header.last_offset_delta,
-                base_offset: header.base_offset,
-            });
+        // Compaction leaves fewer records than offsets.
+        let records = i64::from(header.records);
+        if !plausible || !(1..=counted).contains(&records) || header.base_offset < 0 {
+            return Err(header.miscounted());
         }
         Ok(header)
+    }
+
+    /// Checks that each offset of the batch has its record, as it must when it is appended.
+    pub(crate) fn check_whole(&self) -> Result<(), BatchError> {
+        match i64::from(self.records) == i64::from(self.last_offset_delta) + 1 {
+            true => Ok(()),
+            false => Err(self.miscounted()),
+        }
+    }
+
+    fn miscounted(&self) -> BatchError {
+        BatchError::Count {
+            records: self.records,
+            last_offset_delta: self.last_offset_delta,
+            base_offset: self.base_offset,
+        }
     }
 
     fn read(head: &[u8; HEADER_BYTES]) -> Result<Self, BatchError> {
@@ -132,6 +147,24 @@ impl BatchHeader {
     /// Whether this is a transaction marker, which no consumer is shown.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// Whether every record's timestamp is the latest one: the time of the append.
+    pub fn is_append_time(&self) -> bool {
+        self.attributes & APPEND_TIME_BIT != 0
+    }
+
+    /// Makes the time of the append the timestamp of every record of the whole batch that `batch`
+    /// starts with. The checksum is computed again.
+    pub(crate) fn stamp_time(batch: &mut [u8], wall_ms: i64) {
+        if let Ok(header) = Self::parse(batch)
+            && let Some(batch) = batch.get_mut(..header.bytes)
+        {
+            let attributes = header.attributes | APPEND_TIME_BIT;
+            batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+            batch[35..43].copy_from_slice(&wall_ms.to_be_bytes());
+            Self::seal(batch);
+        }
     }
 
     /// Stamps the base offset and the leader epoch into the batch that `batch` starts with.

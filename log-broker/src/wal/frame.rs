@@ -10,7 +10,8 @@
 //! 40  meta_len    u32   entries, see `entry`
 //! 44  data_len    u32   record batches, in the order of the entries
 //! 48  body_crc    u32   CRC32C of entries and batches
-//! 52  zeros
+//! 52  follows     u64   where the frame before ended
+//! 60  zeros
 //! 64  entries, then batches; the next frame stands on the next 4 KiB boundary
 //! ```
 //! All numbers are little-endian.
@@ -27,9 +28,11 @@ const MAGIC: u32 = u32::from_le_bytes(*b"OLW1");
 pub(crate) struct FrameHeader {
     pub position: u64,
     pub generation: u64,
-    /// Every byte before this was known to be synced. Syncs do not overlap, so this is where the
-    /// frame before ends.
+    /// Every byte before this was known to be synced when the frame was written. Frames that only
+    /// hold records of topics with `flush = async` may stand between.
     pub durable: u64,
+    /// Where the frame before ended: what makes frames a chain.
+    pub follows: u64,
     pub wall_ms: i64,
     pub meta_len: u32,
     pub data_len: u32,
@@ -49,6 +52,7 @@ impl FrameHeader {
         buf[40..44].copy_from_slice(&self.meta_len.to_le_bytes());
         buf[44..48].copy_from_slice(&self.data_len.to_le_bytes());
         buf[48..52].copy_from_slice(&self.body_crc.to_le_bytes());
+        buf[52..60].copy_from_slice(&self.follows.to_le_bytes());
         let crc = crc32c::crc32c_append(seed, &buf[8..FRAME_HEADER_BYTES]);
         buf[4..8].copy_from_slice(&crc.to_le_bytes());
     }
@@ -67,6 +71,7 @@ impl FrameHeader {
             meta_len: u32_at(head, 40),
             data_len: u32_at(head, 44),
             body_crc: u32_at(head, 48),
+            follows: u64_at(head, 52),
         })
     }
 
@@ -103,6 +108,7 @@ mod tests {
             position: 8192,
             generation: 3,
             durable: 4096,
+            follows: 8192,
             wall_ms: 1_700_000_000_000,
             meta_len: 10,
             data_len: 5000,

@@ -22,8 +22,10 @@ pub(crate) struct Wal {
     files: Arc<WalFiles>,
     seed: u32,
     generation: u64,
-    /// Where the last synced frame ends.
+    /// Where the last frame ends.
     position: u64,
+    /// Everything before this is synced.
+    synced: u64,
     current: Option<(u64, Arc<dyn File>)>,
     /// The last file that was asked for ahead.
     wanted: u64,
@@ -58,6 +60,7 @@ impl Wal {
             seed,
             generation,
             position,
+            synced: position,
             current: None,
             wanted: 0,
             spoiled: None,
@@ -69,23 +72,31 @@ impl Wal {
         self.files.file_bytes() as usize - FRAME_HEADER_BYTES
     }
 
-    /// Where the last synced frame ends.
+    /// Where the last frame ends.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Writes and syncs one frame: the entries in `meta`, then `data`. The first
-    /// [`FRAME_HEADER_BYTES`] of `meta` are overwritten with the head. Answers where it ends.
+    /// Whether every frame is synced.
+    pub fn is_synced(&self) -> bool {
+        self.synced == self.position
+    }
+
+    /// Writes one frame, the entries in `meta`, then `data`, and syncs it and all before it, unless
+    /// that can wait. The first [`FRAME_HEADER_BYTES`] of `meta` are overwritten with the head.
+    /// Answers where it ends.
     pub fn commit(
         &mut self,
         meta: &mut [u8],
         data: &[&[u8]],
         wall_ms: i64,
+        sync: bool,
     ) -> Result<u64, WalError> {
         self.unmake_spoiled()?;
-        let header = self.seal(meta, data, wall_ms);
-        let at = header.position;
+        let bytes = meta.len() + data.iter().map(|d| d.len()).sum::<usize>();
+        let at = self.place(bytes as u64);
         let file = self.file(at / self.files.file_bytes())?;
+        let header = self.seal(meta, data, wall_ms, at);
         let mut parts = Vec::with_capacity(data.len() + 1);
         parts.push(IoSlice::new(meta));
         parts.extend(data.iter().map(|d| IoSlice::new(d)));
@@ -94,12 +105,26 @@ impl Wal {
             self.spoiled = Some(at);
             return Err(DiskError::new("write", &path, e).into());
         }
-        // A failed sync is never "full", whatever it says: the pages may be marked clean now, and
-        // a second sync would lie.
-        file.sync().during("sync", &path).map_err(WalError::Fatal)?;
         self.position = header.end();
+        if sync {
+            self.sync()?;
+        }
         self.look_ahead(at);
         Ok(self.position)
+    }
+
+    /// Syncs what is not synced yet: it is all in one file.
+    pub fn sync(&mut self) -> Result<(), WalError> {
+        if let Some((number, file)) = &self.current
+            && !self.is_synced()
+        {
+            let path = self.files.path_of(number * self.files.file_bytes());
+            // A failed sync is never "full", whatever it says: the pages may be marked clean now,
+            // and a second sync would lie.
+            file.sync().during("sync", &path).map_err(WalError::Fatal)?;
+            self.synced = self.position;
+        }
+        Ok(())
     }
 
     /// Has the next file made when the current one is a quarter full: early enough for a busy
@@ -114,7 +139,7 @@ impl Wal {
     }
 
     /// Fills in the frame's head.
-    fn seal(&self, meta: &mut [u8], data: &[&[u8]], wall_ms: i64) -> FrameHeader {
+    fn seal(&self, meta: &mut [u8], data: &[&[u8]], wall_ms: i64, at: u64) -> FrameHeader {
         let mut crc = crc32c::crc32c(&meta[FRAME_HEADER_BYTES..]);
         let mut data_len = 0;
         for part in data {
@@ -122,9 +147,10 @@ impl Wal {
             data_len += part.len();
         }
         let header = FrameHeader {
-            position: self.place((meta.len() + data_len) as u64),
+            position: at,
             generation: self.generation,
-            durable: self.position,
+            durable: self.synced,
+            follows: self.position,
             wall_ms,
             meta_len: (meta.len() - FRAME_HEADER_BYTES) as u32,
             data_len: data_len as u32,
@@ -144,12 +170,14 @@ impl Wal {
         }
     }
 
-    fn file(&mut self, number: u64) -> Result<Arc<dyn File>, DiskError> {
+    fn file(&mut self, number: u64) -> Result<Arc<dyn File>, WalError> {
         if let Some((current, file)) = &self.current
             && *current == number
         {
             return Ok(file.clone());
         }
+        // The sync of a later frame does not reach into another file.
+        self.sync()?;
         let file = self.files.take(number)?;
         self.current = Some((number, file.clone()));
         Ok(file)

@@ -124,7 +124,7 @@ impl<'a> WalScan<'a> {
             return Ok(None);
         };
         let room = self.file_bytes - position % self.file_bytes;
-        if header.durable != self.position || header.bytes() > room {
+        if header.follows != self.position || header.bytes() > room {
             return Ok(None);
         }
         let mut body = vec![0; header.bytes() as usize - FRAME_HEADER_BYTES];

@@ -46,6 +46,8 @@ struct Sim {
     inodes: u64,
     /// Operations that change something, so far.
     operations: u64,
+    /// Syncs of files that succeeded.
+    syncs: u64,
     /// The power goes at this operation.
     power_off_at: Option<u64>,
     off: bool,
@@ -139,6 +141,19 @@ impl SimDisk {
             (n, Inode::whole(bytes))
         });
         Self::of(files.collect(), names, sim.inodes)
+    }
+
+    /// The disk after a power loss that took all that was not synced.
+    pub fn after_worst_power_loss(&self) -> Self {
+        let sim = self.sim();
+        let files = sim.files.iter();
+        let files = files.map(|(&n, file)| (n, Inode::whole(file.durable.clone())));
+        Self::of(files.collect(), sim.durable_names.clone(), sim.inodes)
+    }
+
+    /// Syncs of files so far.
+    pub fn syncs(&self) -> u64 {
+        self.sim().syncs
     }
 
     /// The disk after a process was killed: everything that was written is there.
@@ -461,6 +476,7 @@ impl File for SimFile {
             }
             return Err(io::Error::other("simulated sync failure"));
         }
+        sim.syncs += 1;
         if let Some(file) = sim.files.get_mut(&self.inode) {
             for change in std::mem::take(&mut file.unsynced) {
                 change.apply(&mut file.durable);

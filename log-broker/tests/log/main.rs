@@ -3,6 +3,7 @@
 mod basics;
 mod damage;
 mod disk;
+mod flush;
 mod full_disk;
 mod power_loss;
 mod record_bytes;

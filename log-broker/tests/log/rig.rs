@@ -81,6 +81,23 @@ pub fn append_of(parts: &[(u32, Vec<String>)]) -> Append {
     append
 }
 
+/// Appends values to a partition of any topic, as one batch.
+pub fn append_to(
+    log: &Log,
+    topic: &str,
+    partition: u32,
+    values: &[String],
+) -> Result<Appended, AppendError> {
+    let mut append = Append::default();
+    let bytes = encode(&mut append.buffer, values, 1000);
+    append.slices.push(Slice {
+        topic: topic.into(),
+        partition,
+        bytes,
+    });
+    run(log.append(append))
+}
+
 /// Appends values to partitions.
 pub fn append(log: &Log, parts: &[(u32, Vec<String>)]) -> Result<Appended, AppendError> {
     run(log.append(append_of(parts)))
@@ -112,10 +129,15 @@ pub fn publish(
 
 /// Every value of a partition, in order; checks that offsets have no hole.
 pub fn values(log: &Log, partition: u32) -> Result<Vec<String>, FetchError> {
-    let (mut offset, end) = log.offsets(TOPIC, partition)?;
+    values_of(log, TOPIC, partition)
+}
+
+/// As [`values`], of any topic.
+pub fn values_of(log: &Log, topic: &str, partition: u32) -> Result<Vec<String>, FetchError> {
+    let (mut offset, end) = log.offsets(topic, partition)?;
     let mut values = Vec::new();
     while offset < end {
-        let fetched = log.fetch(TOPIC, partition, offset, 700)?;
+        let fetched = log.fetch(topic, partition, offset, 700)?;
         let mut rest = &fetched.batches[..];
         assert!(!rest.is_empty(), "nothing at offset {offset} of {end}");
         while !rest.is_empty() {
