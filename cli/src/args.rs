@@ -50,6 +50,8 @@ pub enum Command {
     Demo(Demo),
     /// Deliver what is pending, until SIGTERM or SIGINT
     Relay(Relay),
+    /// Serve the bundled log to Kafka clients, until SIGTERM or SIGINT
+    Broker(Broker),
     /// Create or upgrade the schema
     Migrate,
     /// Enqueue a file of JSON lines; repeated after a kill, go on where it stopped
@@ -102,6 +104,26 @@ pub struct Relay {
     /// How long messages stay readable once delivered [default: 7d]
     #[arg(long, value_name = "TIME")]
     pub retention: Option<String>,
+}
+
+/// `outbox broker`
+#[derive(Debug, Default, Args)]
+pub struct Broker {
+    /// Folder of the log; created when it is not there [default: ./outbox-data/log]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Host and port that clients are told to connect to [default: the address of --listen]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Partitions of a topic when the client names no number [default: 16]
+    #[arg(long, value_name = "COUNT")]
+    pub partitions: Option<String>,
+    /// Serve anybody who reaches an address other than a loopback one, without authentication
+    #[arg(long)]
+    pub allow_anonymous_network: bool,
 }
 
 /// `outbox send`
@@ -266,6 +288,22 @@ impl Cli {
                 "--retention",
                 Setting::MaintenanceRetention,
                 &relay.retention,
+            );
+        }
+        if let Command::Broker(broker) = &self.command {
+            add("--data-dir", Setting::BrokerDataDir, &broker.data_dir);
+            add("--listen", Setting::BrokerListen, &broker.listen);
+            add("--advertise", Setting::BrokerAdvertise, &broker.advertise);
+            add(
+                "--partitions",
+                Setting::BrokerPartitions,
+                &broker.partitions,
+            );
+            let allowed = broker.allow_anonymous_network.then(|| true.to_string());
+            add(
+                "--allow-anonymous-network",
+                Setting::BrokerAllowAnonymousNetwork,
+                &allowed,
             );
         }
         Overrides {

@@ -103,7 +103,7 @@ fn warn_about_unknown_variables(overrides: &config::Overrides) {
 fn log_to_stderr(command: &Command) -> Result<(), Problem> {
     let default = match command {
         // A daemon tells what it does; the demo's kills would only alarm.
-        Command::Relay(_) => "warn,outbox=info",
+        Command::Relay(_) | Command::Broker(_) => "warn,outbox=info",
         Command::Demo(_) => "off,outbox::demo=warn",
         _ => "warn",
     };

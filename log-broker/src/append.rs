@@ -1,12 +1,16 @@
 //! What is appended, and what can be checked of it without the writer.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
 
 use crate::batch::BatchHeader;
 use crate::error::AppendError;
 use crate::limits;
 use crate::publisher::Publication;
-use crate::writer::Run;
+use crate::writer::{Appended, Run};
 
 /// Batches to append. All of it is stored, or nothing.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +34,21 @@ pub struct Slice {
     pub partition: u32,
     /// Bytes of whole batches, at least one.
     pub bytes: usize,
+}
+
+/// An append that has its place in the writer's queue. Dropping it does not take the append back.
+#[derive(Debug)]
+pub struct Submitted {
+    pub(crate) answer: oneshot::Receiver<Result<Appended, AppendError>>,
+}
+
+impl Future for Submitted {
+    type Output = Result<Appended, AppendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = Pin::new(&mut self.answer).poll(cx);
+        answer.map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
+    }
 }
 
 /// The batches of one slice must be whole and right, and none larger than `limit` bytes.

@@ -44,7 +44,7 @@ mod topics;
 mod wal;
 mod writer;
 
-pub use append::{Append, Slice};
+pub use append::{Append, Slice, Submitted};
 pub use disk::Disk;
 pub use error::{AppendError, Damage, DiskError, FetchError, OpenError, TopicError};
 pub use fetch::{Fetched, OffsetAtTime};

@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::append::{Append, Slice, check_publication, check_slice};
+use crate::append::{Append, Slice, Submitted, check_publication, check_slice};
 use crate::disk::Disk;
 use crate::error::{AppendError, Context, Damage, FetchError, OpenError};
 use crate::fetch::{self, Fetched, OffsetAtTime};
@@ -172,6 +172,19 @@ impl Log {
     /// Once the future has been polled, dropping it leaves it unknown whether the batches are
     /// stored.
     pub async fn append(&self, append: Append) -> Result<Appended, AppendError> {
+        self.submit(append).await?.await
+    }
+
+    /// Hands batches to the writer; returns when they have their place in its queue, behind
+    /// everything that was submitted before. The answer tells when they are durable and visible.
+    ///
+    /// # Errors
+    /// What can be told without the writer; nothing is stored then.
+    ///
+    /// # Cancellation
+    /// Once the future has been polled, dropping it leaves it unknown whether the batches are
+    /// stored.
+    pub async fn submit(&self, append: Append) -> Result<Submitted, AppendError> {
         self.shared.check_writable()?;
         let runs = self.check(&append)?;
         let permits = append.buffer.len().div_ceil(PERMIT_BYTES).max(1) as u32;
@@ -186,7 +199,7 @@ impl Log {
             permit,
         }))
         .await?;
-        answer.await.unwrap_or(Err(AppendError::Closed))
+        Ok(Submitted { answer })
     }
 
     /// Checks everything that can be checked without the writer.
@@ -283,6 +296,11 @@ impl Log {
     pub fn publisher_epoch(&self, publisher: &str) -> Option<i64> {
         let tables = self.shared.tables();
         tables.publishers.get(publisher).map(|p| p.epoch())
+    }
+
+    /// The log's own id: another one for each log that is created.
+    pub fn id(&self) -> uuid::Uuid {
+        self.shared.identity.log_id
     }
 
     /// Counts sync groups: it changes whenever something new has become visible.

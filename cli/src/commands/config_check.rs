@@ -58,6 +58,7 @@ fn in_force(settings: &Settings, setting: Setting) -> InForce {
 /// A web hook's address is a secret as a whole: only whether there is one is shown.
 fn value(settings: &Settings, setting: Setting) -> Value {
     let (store, relay, alerts) = (&settings.store, &settings.relay, &settings.alerts);
+    let broker = &settings.broker;
     let secret = |is_set: bool| if is_set { json!("(set)") } else { Value::Null };
     match setting {
         Setting::StoreUrl => json!(store.url.masked_url()),
@@ -69,6 +70,14 @@ fn value(settings: &Settings, setting: Setting) -> Value {
         Setting::RelayLeaseTtl => json!(format!("{:?}", relay.lease_ttl)),
         Setting::RelayPageRows => json!(relay.page.rows),
         Setting::RelayPageBytes => json!(relay.page.bytes),
+        Setting::BrokerDataDir => json!(broker.data_dir),
+        Setting::BrokerListen => json!(broker.listen),
+        Setting::BrokerAdvertise => json!(broker.advertise.as_ref().map(ToString::to_string)),
+        Setting::BrokerAllowAnonymousNetwork => json!(broker.allow_anonymous_network),
+        Setting::BrokerAutoCreateTopics => json!(broker.auto_create_topics),
+        Setting::BrokerPartitions => json!(broker.partitions),
+        Setting::BrokerConnectionsMax => json!(broker.connections_max),
+        Setting::BrokerRequestBytesMax => json!(broker.request_bytes_max),
         Setting::MaintenanceRetention => json!(format!("{:?}", settings.maintenance.retention)),
         Setting::MaintenanceSchedule => {
             json!(

@@ -1,6 +1,7 @@
 //! The commands, one a file: each opens what it needs, does one thing, and prints it.
 
 mod adopt;
+mod broker;
 mod config_check;
 mod dead;
 mod doctor;
@@ -26,6 +27,7 @@ pub async fn run(command: &Command, settings: &Settings, output: Output) -> Resu
         Command::Demo(demo) => crate::demo::run(demo, settings, output),
         Command::Config(Config::Check) => config_check::run(settings, output),
         Command::Relay(_) => relay::run(settings, output).await,
+        Command::Broker(_) => broker::run(settings, output).await,
         Command::Migrate => migrate::run(settings, output).await,
         Command::Send(args) => {
             let store = open(&settings.store, IfMissing::Create).await?;

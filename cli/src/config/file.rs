@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use outbox_core::{OnDead, Order, TopicPattern};
 use serde::Deserialize;
@@ -21,6 +21,8 @@ pub struct File {
     pub destination: Vec<DestinationSection>,
     /// `[relay]`
     pub relay: RelaySection,
+    /// `[broker]`
+    pub broker: BrokerSection,
     /// `[maintenance]`
     pub maintenance: MaintenanceSection,
     /// `[alerts]`
@@ -31,6 +33,7 @@ impl File {
     /// The settings that the file gives.
     pub fn given(&self) -> impl Iterator<Item = Setting> {
         let (store, relay, alerts) = (&self.store, &self.relay, &self.alerts);
+        let broker = &self.broker;
         [
             (Setting::StoreUrl, store.url.is_some()),
             (Setting::StoreSchema, store.schema.is_some()),
@@ -41,6 +44,26 @@ impl File {
             (Setting::RelayLeaseTtl, relay.lease_ttl.is_some()),
             (Setting::RelayPageRows, relay.page_rows.is_some()),
             (Setting::RelayPageBytes, relay.page_bytes.is_some()),
+            (Setting::BrokerDataDir, broker.data_dir.is_some()),
+            (Setting::BrokerListen, broker.listen.is_some()),
+            (Setting::BrokerAdvertise, broker.advertise.is_some()),
+            (
+                Setting::BrokerAllowAnonymousNetwork,
+                broker.allow_anonymous_network.is_some(),
+            ),
+            (
+                Setting::BrokerAutoCreateTopics,
+                broker.auto_create_topics.is_some(),
+            ),
+            (Setting::BrokerPartitions, broker.partitions.is_some()),
+            (
+                Setting::BrokerConnectionsMax,
+                broker.connections_max.is_some(),
+            ),
+            (
+                Setting::BrokerRequestBytesMax,
+                broker.request_bytes_max.is_some(),
+            ),
             (
                 Setting::MaintenanceRetention,
                 self.maintenance.retention.is_some(),
@@ -131,6 +154,28 @@ pub struct RelaySection {
     pub page_rows: Option<Spanned<usize>>,
     /// Bytes of a page.
     pub page_bytes: Option<Spanned<usize>>,
+}
+
+/// `[broker]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSection {
+    /// Folder of the log.
+    pub data_dir: Option<PathBuf>,
+    /// Where clients connect.
+    pub listen: Option<SocketAddr>,
+    /// Host and port that clients are told.
+    pub advertise: Option<Spanned<String>>,
+    /// Serve anybody who reaches an address that is reachable from outside.
+    pub allow_anonymous_network: Option<bool>,
+    /// A topic that a client asks for comes into being.
+    pub auto_create_topics: Option<bool>,
+    /// Partitions of a topic.
+    pub partitions: Option<Spanned<usize>>,
+    /// Connections at a time.
+    pub connections_max: Option<usize>,
+    /// Largest request.
+    pub request_bytes_max: Option<usize>,
 }
 
 /// `[maintenance]`

@@ -9,10 +9,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use outbox_broker::Advertised;
 use outbox_core::{Destination, OnDead, Order, PageLimit, RetryPolicy, Start, limits};
 
 use crate::exit::{Exit, Problem};
 use file::{DestinationSection, Document, File, FileError, RetrySection};
+use outbox_log_broker::TopicOptions;
 use outbox_relay::Schedule;
 pub use setting::Setting;
 use value::Secret;
@@ -27,6 +29,8 @@ pub const LOG_VARIABLE: &str = "OUTBOX_LOG";
 pub const DEFAULT_STORE: &str = "sqlite:./outbox-data/outbox.db";
 /// The broker of the one destination when none is configured.
 pub const DEFAULT_BROKER: &str = "log:./outbox-data/log";
+/// The folder of the log that `outbox broker` serves when none is configured.
+pub const DEFAULT_LOG: &str = "./outbox-data/log";
 
 /// Everything a command may need, checked.
 #[derive(Clone, Debug)]
@@ -39,6 +43,8 @@ pub struct Settings {
     pub destinations: Vec<DestinationSettings>,
     /// `[relay]`
     pub relay: RelaySettings,
+    /// `[broker]`
+    pub broker: BrokerSettings,
     /// `[maintenance]`
     pub maintenance: MaintenanceSettings,
     /// `[alerts]`
@@ -82,6 +88,27 @@ pub struct RelaySettings {
     pub page: PageLimit,
 }
 
+/// How `outbox broker` serves the bundled log.
+#[derive(Clone, Debug)]
+pub struct BrokerSettings {
+    /// The log's folder.
+    pub data_dir: PathBuf,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// What clients are told to connect to; `None`: the address above.
+    pub advertise: Option<Advertised>,
+    /// Whoever reaches the address may do everything.
+    pub allow_anonymous_network: bool,
+    /// A topic that a client asks for comes into being.
+    pub auto_create_topics: bool,
+    /// Partitions of a topic when nobody says otherwise.
+    pub partitions: u32,
+    /// Connections at a time.
+    pub connections_max: usize,
+    /// Largest request.
+    pub request_bytes_max: usize,
+}
+
 /// How the house is kept.
 #[derive(Clone, Debug)]
 pub struct MaintenanceSettings {
@@ -120,6 +147,16 @@ impl Default for Settings {
                 allow_remote: false,
                 lease_ttl: Duration::from_secs(5),
                 page: PageLimit::default(),
+            },
+            broker: BrokerSettings {
+                data_dir: PathBuf::from(DEFAULT_LOG),
+                listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
+                advertise: None,
+                allow_anonymous_network: false,
+                auto_create_topics: true,
+                partitions: TopicOptions::default().partitions,
+                connections_max: outbox_broker::limits::CONNECTIONS_MAX,
+                request_bytes_max: outbox_broker::limits::REQUEST_BYTES_MAX,
             },
             maintenance: MaintenanceSettings {
                 retention: Duration::from_secs(7 * 86_400),
@@ -266,6 +303,7 @@ impl Reader<'_> {
             self.settings.store.pooled = pooled;
         }
         self.relay(file.relay)?;
+        self.broker(file.broker)?;
         self.maintenance(file.maintenance)?;
         self.alerts(file.alerts)
     }
@@ -290,6 +328,42 @@ impl Reader<'_> {
             self.settings.relay.page.bytes =
                 self.checked(bytes.span().start, setting::page_bytes(bytes.into_inner()))?;
         }
+        Ok(())
+    }
+
+    fn broker(&mut self, section: file::BrokerSection) -> Result<(), String> {
+        let partitions = match section.partitions {
+            Some(count) => {
+                let checked = setting::partitions(*count.get_ref());
+                Some(self.checked(count.span().start, checked)?)
+            }
+            None => None,
+        };
+        let advertise = match section.advertise {
+            Some(text) => {
+                let parsed = text.get_ref().parse();
+                Some(self.checked(text.span().start, parsed)?)
+            }
+            None => None,
+        };
+        let broker = &mut self.settings.broker;
+        let default = broker.clone();
+        *broker = BrokerSettings {
+            data_dir: section.data_dir.unwrap_or(default.data_dir),
+            listen: section.listen.unwrap_or(default.listen),
+            advertise: advertise.or(default.advertise),
+            allow_anonymous_network: section
+                .allow_anonymous_network
+                .unwrap_or(default.allow_anonymous_network),
+            auto_create_topics: section
+                .auto_create_topics
+                .unwrap_or(default.auto_create_topics),
+            partitions: partitions.unwrap_or(default.partitions),
+            connections_max: section.connections_max.unwrap_or(default.connections_max),
+            request_bytes_max: section
+                .request_bytes_max
+                .unwrap_or(default.request_bytes_max),
+        };
         Ok(())
     }
 

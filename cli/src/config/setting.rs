@@ -1,8 +1,9 @@
 //! The settings that a variable or a flag may override, each with its one name everywhere.
 
 use super::value::{Name, Secret, Span};
-use super::{Alerts, Settings};
+use super::{Alerts, BrokerSettings, Settings};
 use outbox_core::limits;
+use outbox_log_broker::limits::PARTITIONS_MAX;
 use outbox_relay::{InvalidSchedule, Schedule};
 
 /// Smallest lease TTL: below it an ordinary pause of the machine costs the lease.
@@ -37,6 +38,22 @@ pub enum Setting {
     RelayPageRows,
     /// `relay.page_bytes`
     RelayPageBytes,
+    /// `broker.data_dir`
+    BrokerDataDir,
+    /// `broker.listen`
+    BrokerListen,
+    /// `broker.advertise`
+    BrokerAdvertise,
+    /// `broker.allow_anonymous_network`
+    BrokerAllowAnonymousNetwork,
+    /// `broker.auto_create_topics`
+    BrokerAutoCreateTopics,
+    /// `broker.partitions`
+    BrokerPartitions,
+    /// `broker.connections_max`
+    BrokerConnectionsMax,
+    /// `broker.request_bytes_max`
+    BrokerRequestBytesMax,
     /// `maintenance.retention`
     MaintenanceRetention,
     /// `maintenance.schedule`
@@ -53,7 +70,7 @@ pub enum Setting {
 
 impl Setting {
     /// All of them, in the order of the file.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 23] = [
         Self::StoreUrl,
         Self::StoreSchema,
         Self::StorePooled,
@@ -63,6 +80,14 @@ impl Setting {
         Self::RelayLeaseTtl,
         Self::RelayPageRows,
         Self::RelayPageBytes,
+        Self::BrokerDataDir,
+        Self::BrokerListen,
+        Self::BrokerAdvertise,
+        Self::BrokerAllowAnonymousNetwork,
+        Self::BrokerAutoCreateTopics,
+        Self::BrokerPartitions,
+        Self::BrokerConnectionsMax,
+        Self::BrokerRequestBytesMax,
         Self::MaintenanceRetention,
         Self::MaintenanceSchedule,
         Self::AlertsLog,
@@ -83,6 +108,14 @@ impl Setting {
             Self::RelayLeaseTtl => "relay.lease_ttl",
             Self::RelayPageRows => "relay.page_rows",
             Self::RelayPageBytes => "relay.page_bytes",
+            Self::BrokerDataDir => "broker.data_dir",
+            Self::BrokerListen => "broker.listen",
+            Self::BrokerAdvertise => "broker.advertise",
+            Self::BrokerAllowAnonymousNetwork => "broker.allow_anonymous_network",
+            Self::BrokerAutoCreateTopics => "broker.auto_create_topics",
+            Self::BrokerPartitions => "broker.partitions",
+            Self::BrokerConnectionsMax => "broker.connections_max",
+            Self::BrokerRequestBytesMax => "broker.request_bytes_max",
             Self::MaintenanceRetention => "maintenance.retention",
             Self::MaintenanceSchedule => "maintenance.schedule",
             Self::AlertsLog => "alerts.log",
@@ -111,6 +144,7 @@ impl Setting {
         let Settings {
             store,
             relay,
+            broker,
             maintenance,
             alerts,
             ..
@@ -127,7 +161,24 @@ impl Setting {
             Self::RelayPageBytes => relay.page.bytes = page_bytes(number(text)?)?,
             Self::MaintenanceRetention => maintenance.retention = text.parse::<Span>()?.0,
             Self::MaintenanceSchedule => maintenance.schedule = Some(schedule(text)?),
-            _ => self.set_alert(alerts, text)?,
+            _ => match self.key().starts_with("broker.") {
+                true => self.set_broker(broker, text)?,
+                false => self.set_alert(alerts, text)?,
+            },
+        }
+        Ok(())
+    }
+
+    fn set_broker(self, broker: &mut BrokerSettings, text: &str) -> Result<(), String> {
+        match self {
+            Self::BrokerDataDir => broker.data_dir = text.into(),
+            Self::BrokerListen => broker.listen = address(text)?,
+            Self::BrokerAdvertise => broker.advertise = Some(text.parse()?),
+            Self::BrokerAllowAnonymousNetwork => broker.allow_anonymous_network = boolean(text)?,
+            Self::BrokerAutoCreateTopics => broker.auto_create_topics = boolean(text)?,
+            Self::BrokerPartitions => broker.partitions = partitions(number(text)?)?,
+            Self::BrokerConnectionsMax => broker.connections_max = number(text)?,
+            _ => broker.request_bytes_max = number(text)?,
         }
         Ok(())
     }
@@ -179,6 +230,16 @@ pub fn page_rows(rows: usize) -> Result<usize, String> {
         1..=PAGE_ROWS_LIMIT => Ok(rows),
         _ => Err(format!(
             "page_rows is {rows}, allowed are 1 to {PAGE_ROWS_LIMIT}"
+        )),
+    }
+}
+
+/// Checks the partitions of a topic.
+pub fn partitions(count: usize) -> Result<u32, String> {
+    match u32::try_from(count) {
+        Ok(count) if (1..=PARTITIONS_MAX).contains(&count) => Ok(count),
+        _ => Err(format!(
+            "partitions is {count}, allowed are 1 to {PARTITIONS_MAX}"
         )),
     }
 }

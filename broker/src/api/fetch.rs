@@ -1,0 +1,159 @@
+//! Fetch: records from an offset on, now or when there are some.
+
+use std::time::Duration;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::Call;
+use super::error::fetch_error;
+use crate::codec::messages::FetchRequest;
+use crate::codec::messages::fetch_request::FetchPartition;
+use crate::codec::{ErrorCode, FetchAnswer, FetchedPartition, FetchedTopic, NO_ERROR};
+use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_LEAN_BYTES, FETCH_WAIT_MAX};
+use crate::security::{Operation, Resource};
+
+/// The isolation level that leaves out open and aborted transactions.
+const READ_COMMITTED: i8 = 1;
+
+pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> FetchAnswer {
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    let deadline = Instant::now() + wait.min(FETCH_WAIT_MAX);
+    let mut version = call.shared.log.version();
+    loop {
+        // Seen before the look, so that nothing which comes after it is missed.
+        version.borrow_and_update();
+        let mut look = Look::new(call, &request);
+        let answer = look.all();
+        if look.bytes >= request.min_bytes.max(0) as usize || look.failed {
+            return answer;
+        }
+        match timeout_at(deadline, version.changed()).await {
+            Ok(Ok(())) => {}
+            // The time is over, or the log is closed.
+            Ok(Err(_)) | Err(_) => return answer,
+        }
+        // What was read is read again: it holds no room while more is waited for.
+    }
+}
+
+/// One look at everything that is asked for.
+struct Look<'a> {
+    call: &'a Call<'a>,
+    request: &'a FetchRequest,
+    /// What the answer may still take.
+    left: usize,
+    /// What it has taken.
+    bytes: usize,
+    /// Some partition cannot be read: the client is to know at once.
+    failed: bool,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<'a> Look<'a> {
+    fn new(call: &'a Call<'a>, request: &'a FetchRequest) -> Self {
+        let wanted = usize::try_from(request.max_bytes).unwrap_or(0);
+        Self {
+            call,
+            request,
+            left: wanted.min(FETCH_ANSWER_BYTES_MAX),
+            bytes: 0,
+            failed: false,
+            permit: None,
+        }
+    }
+
+    fn all(&mut self) -> FetchAnswer {
+        let request = self.request;
+        let topics = request.topics.iter().map(|topic| {
+            let name = &topic.topic;
+            let allowed = self.call.authorize(Operation::Read, Resource::Topic(name));
+            let partitions = topic.partitions.iter().map(|wanted| match allowed {
+                true => self.partition(name, wanted),
+                false => self.failed(wanted, ErrorCode::TopicAuthorizationFailed),
+            });
+            FetchedTopic {
+                partitions: partitions.collect(),
+                topic: name.0.clone(),
+            }
+        });
+        let topics = topics.collect();
+        FetchAnswer {
+            topics,
+            permit: self.settle(),
+        }
+    }
+
+    fn partition(&mut self, topic: &str, wanted: &FetchPartition) -> FetchedPartition {
+        if wanted.current_leader_epoch > 0 {
+            return self.failed(wanted, ErrorCode::UnknownLeaderEpoch);
+        }
+        let Ok(index) = u32::try_from(wanted.partition) else {
+            return self.failed(wanted, ErrorCode::UnknownTopicOrPartition);
+        };
+        let log = &self.call.shared.log;
+        let (first, end) = match log.offsets(topic, index) {
+            Ok(offsets) => offsets,
+            Err(error) => return self.failed(wanted, fetch_error(&error)),
+        };
+        let mut answer = FetchedPartition {
+            partition: wanted.partition,
+            error_code: NO_ERROR,
+            high_watermark: end,
+            last_stable_offset: end,
+            log_start_offset: first,
+            aborted: (self.request.isolation_level == READ_COMMITTED).then(Vec::new),
+            ..FetchedPartition::default()
+        };
+        if wanted.fetch_offset == end || (self.left == 0 && self.bytes > 0) {
+            return answer;
+        }
+        let most = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
+        let most = most.min(self.room());
+        match log.fetch(topic, index, wanted.fetch_offset, most) {
+            // A batch is whole. One that is too large for what is left waits for the next request,
+            // unless it would be the only one: the reader would never get beyond it.
+            Ok(fetched) if fetched.batches.len() <= self.left || self.bytes == 0 => {
+                self.bytes += fetched.batches.len();
+                self.left = self.left.saturating_sub(fetched.batches.len());
+                answer.records = fetched.batches;
+                answer
+            }
+            Ok(_) => answer,
+            Err(error) => self.failed(wanted, fetch_error(&error)),
+        }
+    }
+
+    /// What may be taken now: less when many answers wait for readers that do not read.
+    fn room(&mut self) -> usize {
+        if self.permit.is_none() {
+            let room = self.call.shared.fetch_room.clone();
+            self.permit = room.try_acquire_many_owned(self.left as u32).ok();
+            if self.permit.is_none() {
+                self.left = self.left.min(FETCH_LEAN_BYTES);
+            }
+        }
+        self.left
+    }
+
+    /// Gives back the room that was not needed.
+    fn settle(&mut self) -> Option<OwnedSemaphorePermit> {
+        let mut permit = self.permit.take()?;
+        let unused = permit.num_permits().saturating_sub(self.bytes);
+        drop(permit.split(unused));
+        Some(permit)
+    }
+
+    fn failed(&mut self, wanted: &FetchPartition, error: ErrorCode) -> FetchedPartition {
+        self.failed = true;
+        FetchedPartition {
+            partition: wanted.partition,
+            error_code: error.code(),
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            aborted: None,
+            ..FetchedPartition::default()
+        }
+    }
+}

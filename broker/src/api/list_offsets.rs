@@ -1,0 +1,69 @@
+//! ListOffsets: the first, the last, or the one at a time.
+
+use super::Call;
+use super::error::fetch_error;
+use crate::codec::ErrorCode;
+use crate::codec::messages::list_offsets_request::ListOffsetsPartition;
+use crate::codec::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use crate::codec::messages::{ListOffsetsRequest, ListOffsetsResponse};
+use crate::security::{Operation, Resource};
+
+/// Stands for the offset behind the last record.
+const LATEST: i64 = -1;
+/// Stands for the first record held.
+const EARLIEST: i64 = -2;
+
+pub(super) async fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let allowed = call.authorize(Operation::Describe, Resource::Topic(&topic.name));
+        let partitions = topic.partitions.iter().map(|wanted| match allowed {
+            true => partition(call, &topic.name, wanted),
+            false => failed(wanted, ErrorCode::TopicAuthorizationFailed),
+        });
+        ListOffsetsTopicResponse::default()
+            .with_partitions(partitions.collect())
+            .with_name(topic.name)
+    });
+    ListOffsetsResponse::default().with_topics(topics.collect())
+}
+
+fn partition(
+    call: &Call<'_>,
+    topic: &str,
+    wanted: &ListOffsetsPartition,
+) -> ListOffsetsPartitionResponse {
+    if wanted.current_leader_epoch > 0 {
+        return failed(wanted, ErrorCode::UnknownLeaderEpoch);
+    }
+    let log = &call.shared.log;
+    let index = wanted.partition_index as u32;
+    let found = log.offsets(topic, index).and_then(|(first, end)| {
+        Ok(match wanted.timestamp {
+            LATEST => (end, -1),
+            EARLIEST => (first, -1),
+            timestamp => match log.offset_at_time(topic, index, timestamp)? {
+                Some(found) => (found.offset, found.timestamp),
+                // Everything is older.
+                None => (-1, -1),
+            },
+        })
+    });
+    match found {
+        Ok((offset, timestamp)) => ListOffsetsPartitionResponse::default()
+            .with_partition_index(wanted.partition_index)
+            .with_offset(offset)
+            .with_timestamp(timestamp)
+            .with_leader_epoch(if call.version >= 4 { 0 } else { -1 }),
+        Err(error) => failed(wanted, fetch_error(&error)),
+    }
+}
+
+fn failed(wanted: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse::default()
+        .with_partition_index(wanted.partition_index)
+        .with_error_code(error.code())
+        .with_offset(-1)
+        .with_timestamp(-1)
+}

@@ -1,0 +1,146 @@
+//! The requests that are served, one file for each, and the one table that says so.
+//!
+//! To add one: a line in the table, and a module with
+//! `pub async fn handle(call: &Call<'_>, request: XRequest) -> XResponse`. Its first act is to ask
+//! [`Call::authorize`]; its errors are fields of the answer. It runs alone on its connection, may
+//! be dropped at any `await` when the broker stops, and runs to its end when the client goes away.
+
+pub(crate) mod error;
+pub(crate) mod produce;
+
+mod api_versions;
+mod fetch;
+mod list_offsets;
+mod metadata;
+
+use bytes::Bytes;
+
+use crate::codec::messages::{
+    ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+};
+use crate::codec::{self, Answer, ApiKey, Reply, RequestHead};
+use crate::error::ConnectionError;
+use crate::security::{self, Operation, Resource};
+use crate::session::Session;
+use crate::shared::Shared;
+
+/// One kind of request, and the versions of it that are served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Api {
+    pub key: ApiKey,
+    pub name: &'static str,
+    pub min: i16,
+    pub max: i16,
+    /// How the head of a request of this version is laid out.
+    header_version: fn(i16) -> i16,
+}
+
+/// What a handler is told beside the request.
+pub(crate) struct Call<'a> {
+    pub shared: &'a Shared,
+    pub session: &'a Session,
+    pub head: &'a RequestHead,
+    /// Of the request, and so of the answer.
+    pub version: i16,
+}
+
+impl<'a> Call<'a> {
+    pub fn new(shared: &'a Shared, session: &'a Session, head: &'a RequestHead) -> Self {
+        let version = head.version;
+        tracing::trace!(
+            peer = %session.peer,
+            client = head.client_id.as_deref(),
+            api = head.api_key,
+            version,
+            "request"
+        );
+        Self {
+            shared,
+            session,
+            head,
+            version,
+        }
+    }
+
+    /// Whether this client may.
+    pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
+        security::authorize(&self.session.principal, operation, resource)
+    }
+}
+
+/// What is to be done with a request.
+pub(crate) enum Opened {
+    /// Starts, and is answered later.
+    Produce(RequestHead, Bytes),
+    /// Runs to its end.
+    Other(Api, RequestHead, Bytes),
+    /// Has been answered already.
+    Refused(Reply),
+}
+
+/// Finds out what a frame asks for.
+///
+/// # Errors
+/// When it asks for nothing that is served.
+pub(crate) fn open(frame: Bytes) -> Result<Opened, ConnectionError> {
+    let opened = RequestHead::open(frame)?;
+    let (key, version) = (opened.api_key, opened.version);
+    let api = APIS.iter().find(|api| api.key as i16 == key);
+    let api = *api.ok_or(ConnectionError::UnknownApi { key })?;
+    if !(api.min..=api.max).contains(&version) {
+        if api.key == ApiKey::ApiVersions {
+            let answer = api_versions::unsupported().reply(opened.correlation_id, 0)?;
+            return Ok(Opened::Refused(answer));
+        }
+        return Err(ConnectionError::UnknownVersion {
+            api: api.name,
+            version,
+            min: api.min,
+            max: api.max,
+        });
+    }
+    let (head, body) = opened.finish((api.header_version)(version))?;
+    Ok(match api.key {
+        ApiKey::Produce => Opened::Produce(head, body),
+        _ => Opened::Other(api, head, body),
+    })
+}
+
+macro_rules! apis {
+    ($($key:ident $request:ident $min:literal ..= $max:literal $(=> $module:ident)?;)*) => {
+        /// Everything that is served.
+        pub(crate) const APIS: &[Api] = &[$(Api {
+            key: ApiKey::$key,
+            name: stringify!($key),
+            min: $min,
+            max: $max,
+            header_version: <$request as codec::HeaderVersion>::header_version,
+        },)*];
+
+        /// Runs a request to its end.
+        pub(crate) async fn answer(
+            call: &Call<'_>,
+            api: Api,
+            body: Bytes,
+        ) -> Result<Reply, ConnectionError> {
+            let (id, version) = (call.head.correlation_id, call.version);
+            match api.key {
+                $($(ApiKey::$key => {
+                    let request = codec::decode::<$request>(body, api.key, version)?;
+                    Ok($module::handle(call, request).await.reply(id, version)?)
+                })?)*
+                key => Err(ConnectionError::UnknownApi { key: key as i16 }),
+            }
+        }
+    };
+}
+
+apis! {
+    // Versions 0 to 2 are answered with error 35. They are advertised nevertheless: without them
+    // many versions of librdkafka silently stop compressing.
+    Produce ProduceRequest 0..=9;
+    Fetch FetchRequest 4..=12 => fetch;
+    ListOffsets ListOffsetsRequest 1..=7 => list_offsets;
+    Metadata MetadataRequest 0..=11 => metadata;
+    ApiVersions ApiVersionsRequest 0..=4 => api_versions;
+}

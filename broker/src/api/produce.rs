@@ -1,0 +1,149 @@
+//! Produce: the only request that is started before the ones before it are answered.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use outbox_log_broker::batch::BatchHeader;
+use outbox_log_broker::{Append, Slice};
+
+use super::Call;
+use super::error::{append_error, batch_error};
+use crate::codec::{ErrorCode, NO_ERROR, PartitionOutcome, PartitionRecords, ProduceRequest};
+use crate::error::ConnectionError;
+use crate::pipeline::InFlight;
+use crate::security::{Operation, Resource};
+
+/// The first version that is served; those before it carry formats of records that are not.
+const SERVED_FROM: i16 = 3;
+/// The first version whose readers know zstd.
+const ZSTD_FROM: i16 = 7;
+
+const COMPRESSION_MASK: i16 = 0x07;
+const ZSTD: i16 = 4;
+/// The log stamped the time. Only the log may say so.
+const LOG_APPEND_TIME: i16 = 0x08;
+
+/// A partition's records that are refused, and why.
+type Refusal = (ErrorCode, String);
+
+/// Checks a request and starts its appends, each partition on its own so that each fails on its
+/// own. Waits only while the log has no room for more.
+pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, ConnectionError> {
+    let (head, version) = (call.head, call.version);
+    let request = ProduceRequest::decode(body, version)?;
+    let mut started = InFlight {
+        correlation_id: head.correlation_id,
+        version,
+        answered: request.acks != 0,
+        bytes: 0,
+        outcomes: Vec::with_capacity(request.partitions.len()),
+        submitted: VecDeque::with_capacity(request.partitions.len()),
+    };
+    let refusal = refused(version, request.acks);
+    for partition in request.partitions {
+        let mut outcome = outcome(&partition);
+        let checked = match &refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => check(call, &partition),
+        };
+        let submitted = match checked {
+            Ok(()) => submit(call, &partition).await,
+            Err(refusal) => Err(refusal),
+        };
+        match submitted {
+            Ok(submitted) => {
+                started.bytes += partition.records.len();
+                let index = started.outcomes.len();
+                started.submitted.push_back((index, submitted));
+            }
+            Err((code, text)) => {
+                outcome.error_code = code.code();
+                outcome.error_message = Some(text);
+            }
+        }
+        started.outcomes.push(outcome);
+    }
+    Ok(started)
+}
+
+async fn submit(
+    call: &Call<'_>,
+    partition: &PartitionRecords,
+) -> Result<outbox_log_broker::Submitted, Refusal> {
+    let append = Append {
+        // The one copy of the records.
+        buffer: partition.records.to_vec(),
+        slices: vec![Slice {
+            topic: partition.topic.clone(),
+            partition: partition.partition as u32,
+            bytes: partition.records.len(),
+        }],
+        publication: None,
+    };
+    let submitted = call.shared.log.submit(append).await;
+    submitted.map_err(|error| (append_error(&error), error.to_string()))
+}
+
+fn outcome(partition: &PartitionRecords) -> PartitionOutcome {
+    PartitionOutcome {
+        topic: partition.topic.clone(),
+        partition: partition.partition,
+        error_code: NO_ERROR,
+        base_offset: -1,
+        log_append_time: -1,
+        log_start_offset: -1,
+        error_message: None,
+    }
+}
+
+/// What is wrong with the whole request.
+fn refused(version: i16, acks: i16) -> Option<Refusal> {
+    if version < SERVED_FROM {
+        let text = format!("Produce version {version} is not served: use {SERVED_FROM} to 9");
+        return Some((ErrorCode::UnsupportedVersion, text));
+    }
+    if !(-1..=1).contains(&acks) {
+        let text = format!("acks is {acks}, it must be -1, 0 or 1");
+        return Some((ErrorCode::InvalidRequiredAcks, text));
+    }
+    None
+}
+
+/// Checks what the log does not: what a client may not send.
+fn check(call: &Call<'_>, partition: &PartitionRecords) -> Result<(), Refusal> {
+    if !call.authorize(Operation::Write, Resource::Topic(&partition.topic)) {
+        let text = format!("no right to write to topic {}", partition.topic);
+        return Err((ErrorCode::TopicAuthorizationFailed, text));
+    }
+    if partition.partition < 0 {
+        let text = format!("there is no partition {}", partition.partition);
+        return Err((ErrorCode::UnknownTopicOrPartition, text));
+    }
+    let records = &partition.records;
+    let invalid = |text: &str| Err((ErrorCode::InvalidRecord, text.to_owned()));
+    if records.is_empty() {
+        return invalid("there is no record batch: send one for each partition");
+    }
+    let header = BatchHeader::parse(records).map_err(|e| (batch_error(&e), e.to_string()))?;
+    if header.bytes < records.len() {
+        return invalid("there is more than one record batch: send one for each partition");
+    }
+    if header.is_control() {
+        return invalid("a client may not write control records");
+    }
+    if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        return invalid("a batch with a producer id needs an epoch and a base sequence");
+    }
+    if header.attributes & LOG_APPEND_TIME != 0 {
+        let text = "a client may not say that the log stamped the time".to_owned();
+        return Err((ErrorCode::InvalidTimestamp, text));
+    }
+    match header.attributes & COMPRESSION_MASK {
+        codec if codec > ZSTD || (codec == ZSTD && call.version < ZSTD_FROM) => {
+            let version = call.version;
+            let text = format!("compression {codec} is not known to Produce version {version}");
+            Err((ErrorCode::UnsupportedCompressionType, text))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,35 @@
+//! The Kafka-protocol server over the bundled log: any Kafka client works against it, and an
+//! acknowledgement means that the records are on disk.
+//!
+//! A tour, in reading order:
+//!
+//! - [`Broker`]: the handle of a running server. [`BrokerOptions`]: how it is started.
+//! - `server`: the listener, and how many connections it takes.
+//! - `connection`: one client. Produce requests overlap, all others run one at a time, and every
+//!   answer goes out in the order of its request.
+//! - `api`: one file for each request, and the one table that says which versions are served.
+//! - `codec`: the only module that knows how requests are laid out. Every length and count is
+//!   bounded there before anything is allocated.
+//! - `security`: who a client is, and what it may do.
+//! - [`limits`]: every bound.
+//!
+//! It knows nothing of an outbox.
+
+pub mod limits;
+
+mod api;
+mod broker;
+mod codec;
+mod connection;
+mod error;
+mod options;
+mod pipeline;
+mod security;
+mod server;
+mod session;
+mod shared;
+mod wire;
+
+pub use broker::Broker;
+pub use error::StartError;
+pub use options::{Advertised, BrokerOptions};

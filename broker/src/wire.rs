@@ -1,0 +1,20 @@
+//! The stream that a client is connected by.
+
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// A stream that can be waited for without a buffer, so that an idle connection needs none.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Waits until there is something to read, or the other side has closed. It may return early.
+    ///
+    /// Cancellation: harmless.
+    fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Wire for TcpStream {
+    async fn readable(&self) -> io::Result<()> {
+        TcpStream::readable(self).await
+    }
+}

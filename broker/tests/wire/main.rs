@@ -1,0 +1,11 @@
+//! What clients see: bytes over a socket.
+
+mod api_versions;
+mod fetch;
+mod hostile;
+mod metadata;
+mod offsets;
+mod pipeline;
+mod produce;
+mod rig;
+mod stopping;
