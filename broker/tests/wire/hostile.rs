@@ -17,8 +17,7 @@ async fn still_served(rig: &Rig) {
 async fn closed_on(rig: &Rig, what: &str, bytes: &[u8]) {
     let mut client = rig.connect().await;
     client.send_raw(bytes).await;
-    println!("closed? {what}");
-    client.expect_closed().await;
+    client.expect_closed_on(what).await;
     still_served(rig).await;
 }
 

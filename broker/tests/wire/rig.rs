@@ -149,11 +149,19 @@ impl Client {
 
     /// The other side must close the connection, without an answer.
     pub async fn expect_closed(&mut self) {
+        self.expect_closed_on("what was sent").await;
+    }
+
+    /// As [`Client::expect_closed`], and says on what if it is not.
+    pub async fn expect_closed_on(&mut self, what: &str) {
         let mut rest = Vec::new();
         let read = timeout(PATIENCE, self.stream.read_to_end(&mut rest)).await;
         // A reset is a close, too: bytes that nobody wanted were still on their way.
-        let _ = read.expect("closed in time");
-        assert!(rest.is_empty(), "an answer instead of a close: {rest:?}");
+        assert!(read.is_ok(), "not closed in time on {what}");
+        assert!(
+            rest.is_empty(),
+            "an answer to {what} instead of a close: {rest:?}"
+        );
     }
 }
 
