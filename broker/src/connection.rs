@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
+use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -150,18 +151,30 @@ async fn receive(
     idle: Option<std::time::Duration>,
 ) -> Result<Event, ConnectionError> {
     if reader.is_empty() {
-        match idle {
-            None => wire.readable().await?,
-            Some(idle) => match timeout(idle, wire.readable()).await {
-                Ok(readable) => readable?,
-                Err(_) => return Ok(Event::End),
+        let first = first_bytes(reader, wire);
+        return match idle {
+            None => received(first.await?),
+            Some(idle) => match timeout(idle, first).await {
+                Ok(count) => received(count?),
+                Err(_) => Ok(Event::End),
             },
-        }
-        return received(reader.receive(wire).await?);
+        };
     }
     match timeout(RECEIVE_TIME_MAX, reader.receive(wire)).await {
         Ok(count) => received(count?),
         Err(_) => Err(ConnectionError::ReceiveStalled(RECEIVE_TIME_MAX)),
+    }
+}
+
+/// Waits without a buffer until there is something to be received.
+async fn first_bytes(reader: &mut FrameReader, wire: &mut impl Wire) -> std::io::Result<usize> {
+    loop {
+        wire.readable().await?;
+        if let Some(count) = reader.receive(wire).now_or_never() {
+            return count;
+        }
+        // It was not readable after all.
+        reader.release();
     }
 }
 

@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 /// A stream that can be waited for without a buffer, so that an idle connection needs none.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
-    /// Waits until there is something to read, or the other side has closed. It may return early.
+    /// Waits until there is something to read, or the other side has closed. It may return early, but not
+    /// again and again while reading finds nothing.
     ///
     /// Cancellation: harmless.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;

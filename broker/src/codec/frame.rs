@@ -68,14 +68,18 @@ impl FrameReader {
             return Ok(None);
         }
         let mut bytes = self.buffer.split_to(LENGTH_BYTES + length).freeze();
-        if self.buffer.is_empty() {
-            // An idle connection keeps no buffer.
-            self.buffer = BytesMut::new();
-        }
+        self.release();
         Ok(Some(Frame {
             bytes: bytes.split_off(LENGTH_BYTES),
             permit: self.permit.take(),
         }))
+    }
+
+    /// Gives the buffer up if nothing is in it: an idle connection has none.
+    pub fn release(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
     }
 
     /// Receives more. Answers how many bytes; 0 when the other side has closed.
