@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use crate::batch::BatchHeader;
+use crate::batch::{BatchError, BatchHeader};
 use crate::error::AppendError;
 use crate::limits;
+use crate::producer::ProducerBatch;
 use crate::publisher::Publication;
 use crate::writer::{Appended, Run};
 
@@ -18,7 +19,8 @@ pub struct Append {
     /// Whole record batches, one behind the other, at most [`crate::limits::APPEND_BYTES_MAX`]. Base
     /// offsets are stamped into it.
     pub buffer: Vec<u8>,
-    /// Which parts of the buffer go where; together they are the buffer.
+    /// Which parts of the buffer go where; together they are the buffer. A batch with a producer id
+    /// must be the only one.
     pub slices: Vec<Slice>,
     /// For duplicate-proof publish: who appends, and which of its sequence numbers. With one, an
     /// append without batches is allowed.
@@ -58,7 +60,7 @@ pub(crate) fn check_slice(slice: &Slice, data: &[u8], limit: u32) -> Result<Run,
         partition: slice.partition,
         source,
     };
-    let (mut rest, mut records) = (data, 0);
+    let (mut rest, mut records, mut producer) = (data, 0, None);
     loop {
         let header = BatchHeader::verify(rest).map_err(bad)?;
         header.check_whole().map_err(bad)?;
@@ -70,6 +72,8 @@ pub(crate) fn check_slice(slice: &Slice, data: &[u8], limit: u32) -> Result<Run,
                 limit,
             });
         }
+        check_producer(&header).map_err(bad)?;
+        producer = producer.or(ProducerBatch::of(&header));
         records += i64::from(header.records);
         rest = &rest[header.bytes..];
         if rest.is_empty() {
@@ -81,7 +85,42 @@ pub(crate) fn check_slice(slice: &Slice, data: &[u8], limit: u32) -> Result<Run,
         partition: slice.partition,
         bytes: slice.bytes,
         records,
+        producer,
     })
+}
+
+/// What a batch says about its producer must make sense, and only the log writes markers.
+fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
+    if header.is_control() {
+        return Err(BatchError::Marker);
+    }
+    let wrong = match header.producer_id {
+        0.. => header.producer_epoch < 0 || header.base_sequence < 0,
+        _ => header.is_transactional(),
+    };
+    if wrong {
+        return Err(BatchError::Producer {
+            producer_id: header.producer_id,
+            producer_epoch: header.producer_epoch,
+            base_sequence: header.base_sequence,
+        });
+    }
+    Ok(())
+}
+
+/// A batch with a producer must be alone: it may be refused, or be a duplicate, for itself only.
+pub(crate) fn check_alone(append: &Append, runs: &[Run]) -> Result<(), AppendError> {
+    let Some(batch) = runs.iter().find_map(|r| r.producer) else {
+        return Ok(());
+    };
+    let whole = BatchHeader::parse(&append.buffer).map_or(0, |h| h.bytes);
+    if whole == append.buffer.len() && append.publication.is_none() {
+        return Ok(());
+    }
+    Err(AppendError::Invalid(format!(
+        "a batch of producer {} must be the only one of its append, and have no publication",
+        batch.producer.id
+    )))
 }
 
 /// Each record must have its sequence.

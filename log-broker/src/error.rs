@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::batch::BatchError;
+use crate::producer::Producer;
+use crate::transaction::TransactionState;
 
 /// An operation on a file that failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -175,6 +177,88 @@ pub enum AppendError {
         /// Indexes into [`crate::Publication::sequences`], in order.
         indexes: Vec<usize>,
     },
+    /// A batch of the producer before this one is missing.
+    #[error(
+        "append to {topic}-{partition} as producer {producer:?}: sequence {found} is out of order, \
+         {expected} is due"
+    )]
+    OutOfOrder {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The producer.
+        producer: Producer,
+        /// The batch's first sequence.
+        found: i32,
+        /// The one that is due.
+        expected: i32,
+    },
+    /// The batch was stored, durably, so long ago that its offset is forgotten.
+    #[error(
+        "append to {topic}-{partition} as producer {producer:?}: sequence {found} was stored \
+         already, before its last {} batches",
+        crate::limits::PRODUCER_BATCHES
+    )]
+    OldDuplicate {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The producer.
+        producer: Producer,
+        /// The batch's first sequence.
+        found: i32,
+    },
+    /// A newer epoch of this producer exists.
+    #[error("append as producer {producer:?}: its epoch is fenced, the newest is {newer}")]
+    StaleProducer {
+        /// The producer.
+        producer: Producer,
+        /// The newest epoch.
+        newer: i16,
+    },
+    /// The partition is not part of an open transaction of the producer, or the batch is not marked
+    /// as part of one.
+    #[error(
+        "append to {topic}-{partition} as {transactional_id:?}: it is not part of an open \
+         transaction. Cure: add the partition first, and abort a transaction that timed out"
+    )]
+    NotInTransaction {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// Who appends.
+        transactional_id: Arc<str>,
+    },
+    /// The batch is part of a transaction, and its producer has no transactional id here.
+    #[error(
+        "append to {topic}-{partition} as producer {producer:?}: it has no transactional id. Cure: \
+         initialise the producer again"
+    )]
+    NoTransactionalId {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The producer.
+        producer: Producer,
+    },
+    /// Nothing is known of the producer, here or at all: it was idle for too long, or is another
+    /// log's.
+    #[error(
+        "append to {topic}-{partition} as producer {producer:?}: it is unknown. Cure: start again \
+         from sequence 0 with a new epoch or a new id"
+    )]
+    UnknownProducer {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The producer.
+        producer: Producer,
+    },
     /// There is no room. Reads go on, and appends pass again when there is room.
     #[error("append: no room on the disk: {0}. Cure: make room or shorten the retention")]
     Full(DiskError),
@@ -290,6 +374,102 @@ pub enum TopicError {
         wanted: u32,
         /// The limit.
         limit: u32,
+    },
+    /// The log does not take it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Why a step of a producer or a transaction was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactionError {
+    /// The transactional id cannot be.
+    #[error("use a transactional id of {bytes} bytes: it must have 1 to {limit}")]
+    Id {
+        /// Its length.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The timeout is out of bounds.
+    #[error(
+        "begin with a transaction timeout of {timeout_ms} ms: it must be 1 to {limit} ms. Cure: set \
+         transaction.timeout.ms at the producer, or raise the log's transaction_timeout_max"
+    )]
+    Timeout {
+        /// The timeout.
+        timeout_ms: u32,
+        /// The longest allowed.
+        limit: u32,
+    },
+    /// There are too many transactional ids.
+    #[error(
+        "begin: there are {} transactional ids, which is the limit. Cure: use ids again, or lower \
+         the log's transactional_id_expiry",
+        crate::limits::TRANSACTIONAL_IDS_MAX
+    )]
+    TooManyIds,
+    /// The transactional id is unknown, or belongs to another producer's id.
+    #[error("use transactional id {transactional_id:?}: producer {producer:?} does not hold it")]
+    UnknownProducer {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Who asked.
+        producer: Producer,
+    },
+    /// Somebody else has taken the transactional id since, or the transaction timed out.
+    #[error(
+        "use transactional id {transactional_id:?}: producer {producer:?} is fenced, {newer:?} holds \
+         it"
+    )]
+    Fenced {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Who asked.
+        producer: Producer,
+        /// Who holds it.
+        newer: Producer,
+    },
+    /// It makes no sense now.
+    #[error("{wish} the transaction of {transactional_id:?}: it is {state:?}")]
+    State {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// Where it stands.
+        state: TransactionState,
+        /// What was asked.
+        wish: &'static str,
+    },
+    /// A partition does not exist. None was added.
+    #[error("add {topic}-{partition} to a transaction: it does not exist")]
+    UnknownPartition {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+    },
+    /// The end of the transaction would not fit one frame of the log.
+    #[error(
+        "add partitions to the transaction of {transactional_id:?}: {partitions} are too many for \
+         one frame. Cure: make several transactions of it, or create the log with larger WAL files"
+    )]
+    TooManyPartitions {
+        /// The transactional id.
+        transactional_id: Arc<str>,
+        /// How many it would have.
+        partitions: usize,
+    },
+    /// The transaction has as many groups or offsets as it may have.
+    #[error(
+        "commit offsets in the transaction of {transactional_id:?}: it may have {} groups and {} \
+         offsets",
+        crate::limits::TRANSACTION_GROUPS_MAX,
+        crate::limits::TRANSACTION_OFFSETS_MAX
+    )]
+    TooManyOffsets {
+        /// The transactional id.
+        transactional_id: Arc<str>,
     },
     /// The log does not take it.
     #[error(transparent)]

@@ -8,6 +8,7 @@ use crate::error::{Context, Damage, DiskError, FetchError};
 use crate::index::{IndexEntry, follows};
 use crate::limits::{FETCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
 use crate::partition::Place;
+use crate::producer::Aborted;
 use crate::shared::Shared;
 use crate::storage::File;
 
@@ -21,6 +22,31 @@ pub struct Fetched {
     pub first_offset: i64,
     /// Offset behind the last durable record.
     pub end_offset: i64,
+    /// Everything before this belongs to no open transaction.
+    pub last_stable_offset: i64,
+    /// For readers of committed records: the transactions whose records among the batches are to be
+    /// skipped, in order of their markers.
+    pub aborted: Vec<AbortedTransaction>,
+}
+
+/// Which records a reader wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// All durable ones.
+    #[default]
+    Uncommitted,
+    /// Those before the last stable offset; the aborted ones among them are named.
+    Committed,
+}
+
+/// A transaction that was aborted: the records of this producer from `first_offset` up to its next
+/// marker are not for readers of committed records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbortedTransaction {
+    /// Its producer.
+    pub producer_id: i64,
+    /// Its first record in this partition.
+    pub first_offset: i64,
 }
 
 /// What is asked for.
@@ -28,6 +54,36 @@ struct Wish<'a> {
     topic: &'a str,
     partition: u32,
     offset: i64,
+    isolation: Isolation,
+}
+
+/// What the tables know of it.
+struct Found {
+    place: Option<Place>,
+    first_offset: i64,
+    end_offset: i64,
+    last_stable_offset: i64,
+    /// Of committed readers, those that may have records in the segment.
+    aborted: Vec<Aborted>,
+    /// The first batch that is not for this reader.
+    limit: i64,
+}
+
+impl Found {
+    fn into_fetched(self, batches: Bytes, upper: i64) -> Fetched {
+        let within = self.aborted.iter().filter(|a| a.first_offset < upper);
+        let aborted = within.map(|a| AbortedTransaction {
+            producer_id: a.producer_id,
+            first_offset: a.first_offset,
+        });
+        Fetched {
+            batches,
+            first_offset: self.first_offset,
+            end_offset: self.end_offset,
+            last_stable_offset: self.last_stable_offset,
+            aborted: aborted.collect(),
+        }
+    }
 }
 
 /// A record found by its time.
@@ -46,21 +102,18 @@ pub(crate) fn fetch(
     partition: u32,
     offset: i64,
     max_bytes: usize,
+    isolation: Isolation,
 ) -> Result<Fetched, FetchError> {
     let mut wish = Wish {
         topic,
         partition,
         offset,
+        isolation,
     };
     loop {
-        let (place, first_offset, end_offset) = wish.locate(shared)?;
-        let found = |batches| Fetched {
-            batches,
-            first_offset,
-            end_offset,
-        };
-        let Some(place) = place else {
-            return Ok(found(Bytes::new()));
+        let mut found = wish.locate(shared)?;
+        let Some(place) = found.place.take() else {
+            return Ok(found.into_fetched(Bytes::new(), wish.offset));
         };
         let file = match place.open(&*shared.storage) {
             Ok(file) => file,
@@ -68,9 +121,10 @@ pub(crate) fn fetch(
             Err(_) if wish.moved(shared, &place) => continue,
             Err(e) => return Err(DiskError::new("open", &place.path(), e).into()),
         };
-        let batches = wish.read(shared, &place, &*file, max_bytes.min(FETCH_BYTES_MAX))?;
-        if !batches.is_empty() || place.state.end >= end_offset {
-            return Ok(found(batches));
+        let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
+        let (batches, upper) = wish.read(shared, &place, &*file, max_bytes, found.limit)?;
+        if !batches.is_empty() || place.state.end >= found.end_offset {
+            return Ok(found.into_fetched(batches, upper));
         }
         // Compaction left nothing from there to the segment's end.
         wish.offset = place.state.end;
@@ -78,7 +132,7 @@ pub(crate) fn fetch(
 }
 
 impl Wish<'_> {
-    fn locate(&self, shared: &Shared) -> Result<(Option<Place>, i64, i64), FetchError> {
+    fn locate(&self, shared: &Shared) -> Result<Found, FetchError> {
         let tables = shared.tables();
         let p = tables
             .partition(self.topic, self.partition)
@@ -86,10 +140,7 @@ impl Wish<'_> {
                 topic: self.topic.into(),
                 partition: self.partition,
             })?;
-        if self.offset == p.end {
-            return Ok((None, p.start, p.end));
-        }
-        if !(p.start..p.end).contains(&self.offset) {
+        if !(p.start..=p.end).contains(&self.offset) {
             return Err(FetchError::OffsetOutOfRange {
                 topic: self.topic.into(),
                 partition: self.partition,
@@ -98,23 +149,43 @@ impl Wish<'_> {
                 end: p.end,
             });
         }
-        Ok((p.place(self.offset), p.start, p.end))
+        let last_stable_offset = p.last_stable();
+        let limit = match self.isolation {
+            Isolation::Uncommitted => p.end,
+            Isolation::Committed => last_stable_offset,
+        };
+        let place = p.place(self.offset).filter(|_| self.offset < limit);
+        let aborted = match &place {
+            Some(place) if self.isolation == Isolation::Committed => {
+                p.producers.aborted_within(self.offset, place.state.end)
+            }
+            _ => Vec::new(),
+        };
+        Ok(Found {
+            place,
+            first_offset: p.start,
+            end_offset: p.end,
+            last_stable_offset,
+            aborted,
+            limit,
+        })
     }
 
     fn moved(&self, shared: &Shared, from: &Place) -> bool {
-        let now = self.locate(shared).ok().and_then(|(place, ..)| place);
+        let now = self.locate(shared).ok().and_then(|found| found.place);
         now.is_none_or(|place| place.path() != from.path())
     }
 
     /// Walks from the nearest indexed batch to the one that holds the offset, and takes whole
-    /// batches from there on.
+    /// batches from there on, up to the one at `limit`. Answers the offset behind them too.
     fn read(
         &self,
         shared: &Shared,
         place: &Place,
         file: &dyn File,
         max_bytes: usize,
-    ) -> Result<Bytes, FetchError> {
+        limit: i64,
+    ) -> Result<(Bytes, i64), FetchError> {
         let start = place.entry(&*shared.storage, file)?;
         let len = max_bytes + INDEX_INTERVAL_BYTES as usize;
         let buf = shared.buffers.take();
@@ -122,6 +193,9 @@ impl Wish<'_> {
         let mut taken: Option<usize> = None;
         while let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? {
             let at = walk.at;
+            if header.base_offset >= limit {
+                break;
+            }
             if header.next_offset() <= self.offset {
                 walk.skip(&header);
                 continue;
@@ -145,7 +219,7 @@ impl Wish<'_> {
             walk.skip(&header);
         }
         let from = taken.unwrap_or(walk.at);
-        Ok(walk.buf.into_bytes(from..walk.at))
+        Ok((walk.buf.into_bytes(from..walk.at), walk.offset))
     }
 
     fn corrupt(&self, damage: Damage) -> FetchError {
@@ -268,6 +342,7 @@ pub(crate) fn offset_at_time(
             partition,
             offset,
             INDEX_INTERVAL_BYTES as usize,
+            Isolation::Uncommitted,
         )?;
         if fetched.batches.is_empty() {
             break;
@@ -293,6 +368,21 @@ fn within(header: &BatchHeader, batch: &[u8], timestamp: i64) -> OffsetAtTime {
         offset: found.as_ref().map_or(header.base_offset, |r| r.offset),
         timestamp: found.map_or(header.max_timestamp, |r| r.timestamp),
     }
+}
+
+/// Offset of a partition before which no transaction is open.
+pub(crate) fn last_stable_offset(
+    shared: &Shared,
+    topic: &str,
+    partition: u32,
+) -> Result<i64, FetchError> {
+    let tables = shared.tables();
+    let p = tables.partition(topic, partition);
+    p.map(|p| p.last_stable())
+        .ok_or_else(|| FetchError::Unknown {
+            topic: topic.into(),
+            partition,
+        })
 }
 
 const _: () = assert!(HEADER_BYTES < INDEX_INTERVAL_BYTES as usize);

@@ -11,7 +11,7 @@ use crate::tables::Tables;
 use crate::wal::Entry;
 
 /// The next offset that a group wants to read of one partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetCommit {
     /// The topic.
     pub topic: Arc<str>,
@@ -82,12 +82,7 @@ impl Log {
     /// # Errors
     /// When a partition does not exist, the group's name cannot be, or the log does not take it.
     pub async fn commit(&self, group: &str, next: &[OffsetCommit]) -> Result<(), AppendError> {
-        if group.is_empty() || group.len() > limits::GROUP_NAME_BYTES_MAX {
-            let (bytes, limit) = (group.len(), limits::GROUP_NAME_BYTES_MAX);
-            let text = format!("the group's name has {bytes} bytes, it must have 1 to {limit}");
-            return Err(AppendError::Invalid(text));
-        }
-        let group: Arc<str> = group.into();
+        let group = checked_group(group)?;
         let mut entries = Vec::with_capacity(next.len());
         for commit in next {
             commit.check()?;
@@ -187,6 +182,16 @@ impl Log {
         }
         Ok(idle)
     }
+}
+
+/// A group's name, if it can be one.
+pub(crate) fn checked_group(group: &str) -> Result<Arc<str>, AppendError> {
+    let (bytes, limit) = (group.len(), limits::GROUP_NAME_BYTES_MAX);
+    if bytes == 0 || bytes > limit {
+        let text = format!("the group's name has {bytes} bytes, it must have 1 to {limit}");
+        return Err(AppendError::Invalid(text));
+    }
+    Ok(group.into())
 }
 
 /// Whether the log can take a commit now: its partition exists, and there is room for it.

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{AppendError, Context, DiskError};
+use crate::error::{AppendError, Context, DiskError, TransactionError};
 use crate::limits;
 use crate::partition::Partition;
 use crate::shared::{Dirty, Shared};
 use crate::state::State;
 use crate::tables::{Aftermath, Tables};
 use crate::topic::TopicOptions;
+use crate::transaction::Step;
 use crate::wal::{Entry, WalFiles};
 use crate::writer::Request;
 
@@ -22,6 +23,23 @@ pub(crate) struct KeeperOptions {
     pub wal_bytes_max: u64,
     /// How often retention is looked at, and the longest time between checkpoints.
     pub interval: Duration,
+    pub producer_expiry: Duration,
+    pub transactional_id_expiry: Duration,
+}
+
+/// While the log does not take them, timed-out transactions are tried again after so long.
+const TIME_OUT_RETRY_MS: i64 = 1000;
+
+/// Why the keeper wakes up.
+enum Due {
+    Closed,
+    /// Records that were acknowledged before have to be synced.
+    Flush,
+    Checkpoint,
+    /// A transaction times out.
+    TimeOut,
+    /// Everything else.
+    Round,
 }
 
 /// The keeper of one open log.
@@ -45,6 +63,8 @@ struct Progress {
     /// What the last checkpoint covers.
     checkpointed: u64,
     due: bool,
+    /// When the next transaction times out, in ms of wall time.
+    deadline_ms: Option<i64>,
     closed: bool,
     /// When the WAL has to be synced, for records that were acknowledged before.
     flush_at: Option<Instant>,
@@ -72,6 +92,7 @@ impl Keeper {
         let progress = Progress {
             position,
             checkpointed: position,
+            deadline_ms: shared.tables().transactions.next_deadline_ms(),
             ..Progress::default()
         };
         Self {
@@ -85,22 +106,111 @@ impl Keeper {
         }
     }
 
-    /// Checkpoints and applies retention until [`Keeper::close`]: the body of a thread.
+    /// Does what is due until [`Keeper::close`]: the body of a thread.
     pub fn run(&self) {
         let mut next_round = Instant::now() + self.options.interval;
-        while self.wait(next_round) {
-            self.flush();
-            if (self.progress().due || Instant::now() >= next_round)
-                && let Err(error) = self.checkpoint()
-            {
-                tracing::warn!(%error, "the checkpoint failed and is tried again later");
-            }
-            if Instant::now() >= next_round {
-                next_round = Instant::now() + self.options.interval;
-                if let Err(error) = self.retain(crate::wall_ms()) {
-                    tracing::warn!(%error, "retention failed and is tried again later");
+        loop {
+            match self.wait(next_round) {
+                Due::Closed => return,
+                Due::Flush => self.flush(),
+                Due::TimeOut => self.start_time_outs(crate::wall_ms()),
+                Due::Checkpoint => self.checkpoint_or_warn(),
+                Due::Round => {
+                    next_round = Instant::now() + self.options.interval;
+                    self.checkpoint_or_warn();
+                    self.round();
                 }
             }
+        }
+    }
+
+    fn checkpoint_or_warn(&self) {
+        if let Err(error) = self.checkpoint() {
+            tracing::warn!(%error, "the checkpoint failed and is tried again later");
+        }
+    }
+
+    fn round(&self) {
+        let now_ms = crate::wall_ms();
+        if let Err(error) = self.retain(now_ms) {
+            tracing::warn!(%error, "retention failed and is tried again later");
+        }
+        // It fails when the log is being closed.
+        let _ = self.forget_idle(now_ms);
+    }
+
+    /// Asks for the end of the transactions that have timed out, without waiting for it.
+    fn start_time_outs(&self, now_ms: i64) {
+        let ids = self.shared.tables().transactions.timed_out(now_ms);
+        self.progress().deadline_ms = Some(now_ms + TIME_OUT_RETRY_MS);
+        let Some(requests) = self.requests.upgrade() else {
+            return;
+        };
+        for id in ids {
+            tracing::warn!(
+                transactional_id = &*id,
+                "the transaction timed out and is aborted"
+            );
+            let (reply, _) = oneshot::channel();
+            let step = Step::TimeOut { id, now_ms };
+            // What the queue has no room for comes with the next try.
+            let _ = requests.try_send(Request::Step { step, reply });
+        }
+    }
+
+    /// Aborts the transactions that have timed out as of `now_ms`; answers how many.
+    pub fn abort_timed_out(&self, now_ms: i64) -> Result<usize, AppendError> {
+        let ids = self.shared.tables().transactions.timed_out(now_ms);
+        let count = ids.len();
+        for id in ids {
+            let (reply, answer) = oneshot::channel();
+            let step = Step::TimeOut { id, now_ms };
+            self.ask(Request::Step { step, reply })?;
+            let answer = answer.blocking_recv().map_err(|_| AppendError::Closed)?;
+            // Otherwise it ended in the meantime.
+            if let Err(TransactionError::Append(error)) = answer {
+                return Err(error);
+            }
+        }
+        Ok(count)
+    }
+
+    /// Forgets who has been idle for too long as of `now_ms`.
+    pub fn forget_idle(&self, now_ms: i64) -> Result<(), AppendError> {
+        let (request, answer) = self.forget(now_ms);
+        self.ask(request)?;
+        answer.blocking_recv().map_err(|_| AppendError::Closed)
+    }
+
+    fn forget(&self, now_ms: i64) -> (Request, oneshot::Receiver<()>) {
+        let (reply, answer) = oneshot::channel();
+        let before = |expiry: Duration| {
+            now_ms.saturating_sub(i64::try_from(expiry.as_millis()).unwrap_or(i64::MAX))
+        };
+        let request = Request::Forget {
+            producers_ms: before(self.options.producer_expiry),
+            transactional_ids_ms: before(self.options.transactional_id_expiry),
+            reply,
+        };
+        (request, answer)
+    }
+
+    fn ask(&self, request: Request) -> Result<(), AppendError> {
+        let requests = self.requests.upgrade().ok_or(AppendError::Closed)?;
+        let sent = requests.blocking_send(request);
+        sent.map_err(|_| AppendError::Closed)
+    }
+
+    /// Told by the writer when the next transaction times out.
+    pub fn transactions_due(&self, deadline_ms: Option<i64>) {
+        let mut progress = self.progress();
+        let sooner = match (deadline_ms, progress.deadline_ms) {
+            (Some(new), Some(old)) => new < old,
+            (new, _) => new.is_some(),
+        };
+        progress.deadline_ms = deadline_ms;
+        if sooner {
+            self.wake.notify_one();
         }
     }
 
@@ -131,20 +241,11 @@ impl Keeper {
         }
     }
 
-    /// Has the writer sync the WAL when it is due.
+    /// Has the writer sync the WAL.
     fn flush(&self) {
-        let due = {
-            let mut progress = self.progress();
-            let due = progress.flush_at.is_some_and(|at| at <= Instant::now());
-            if due {
-                progress.flush_at = None;
-            }
-            due
-        };
-        if due && let Some(requests) = self.requests.upgrade() {
-            // It fails when the log is being closed, which makes everything durable.
-            let _ = requests.blocking_send(Request::Flush);
-        }
+        self.progress().flush_at = None;
+        // It fails when the log is being closed, which makes everything durable.
+        let _ = self.ask(Request::Flush);
     }
 
     /// Asks for a checkpoint.
@@ -272,27 +373,42 @@ impl Keeper {
             return Ok(0);
         }
         let (reply, answer) = oneshot::channel();
-        let requests = self.requests.upgrade().ok_or(AppendError::Closed)?;
-        let request = Request::entries(entries, reply);
-        let sent = requests.blocking_send(request);
-        sent.map_err(|_| AppendError::Closed)?;
+        self.ask(Request::entries(entries, reply))?;
         answer.blocking_recv().map_err(|_| AppendError::Closed)??;
         self.checkpoint()?;
         Ok(segments)
     }
 
-    /// Waits until there is something to do; `false` when closed.
-    fn wait(&self, until: Instant) -> bool {
+    /// Waits until there is something to do.
+    fn wait(&self, next_round: Instant) -> Due {
         let mut progress = self.progress();
         loop {
-            let until = progress.flush_at.map_or(until, |at| at.min(until));
-            let left = until.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let to_round = next_round.saturating_duration_since(now);
+            let to_flush = progress
+                .flush_at
+                .map(|at| at.saturating_duration_since(now));
+            let to_time_out = progress.deadline_ms.map(|at| {
+                let ms = at.saturating_sub(crate::wall_ms()).max(0);
+                Duration::from_millis(ms.unsigned_abs())
+            });
             if progress.closed {
-                return false;
+                return Due::Closed;
             }
-            if progress.due || left.is_zero() {
-                return true;
+            if progress.due {
+                return Due::Checkpoint;
             }
+            if to_flush == Some(Duration::ZERO) {
+                return Due::Flush;
+            }
+            if to_time_out == Some(Duration::ZERO) {
+                return Due::TimeOut;
+            }
+            if to_round.is_zero() {
+                return Due::Round;
+            }
+            let sooner = to_flush.into_iter().chain(to_time_out).min();
+            let left = sooner.map_or(to_round, |left| left.min(to_round));
             let woken = self.wake.wait_timeout(progress, left);
             progress = woken.unwrap_or_else(PoisonError::into_inner).0;
         }

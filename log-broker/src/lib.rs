@@ -6,6 +6,8 @@
 //!   [`Log::commit`].
 //! - [`batch`]: Kafka's record batches, version 2: what is appended and fetched.
 //! - [`Publication`]: duplicate-proof publish, by intervals of sequence numbers.
+//! - [`Producer`]: producers with an id, whose batches are stored once and in order.
+//! - `transaction`: records of several partitions that count together or not at all.
 //! - `writer`: the one thread that writes: segments, then one WAL frame, then one sync.
 //! - `wal`: frames, the files they stand in, and how a torn end is told from a corrupt middle.
 //! - `tables`, `partition`, `index`: everything that is durable, in memory.
@@ -32,6 +34,7 @@ mod layout;
 mod log;
 mod options;
 mod partition;
+mod producer;
 mod publisher;
 mod recovery;
 mod segments;
@@ -41,20 +44,25 @@ mod storage;
 mod tables;
 mod topic;
 mod topics;
+mod transaction;
 mod wal;
 mod writer;
 
 pub use append::{Append, Slice, Submitted};
 pub use disk::Disk;
-pub use error::{AppendError, Damage, DiskError, FetchError, OpenError, TopicError};
-pub use fetch::{Fetched, OffsetAtTime};
+pub use error::{
+    AppendError, Damage, DiskError, FetchError, OpenError, TopicError, TransactionError,
+};
+pub use fetch::{AbortedTransaction, Fetched, Isolation, OffsetAtTime};
 pub use groups::{CommittedOffset, OffsetCommit};
 pub use interval::IntervalSet;
 pub use log::Log;
 pub use options::LogOptions;
+pub use producer::{Producer, ProducerDescription};
 pub use publisher::{Publication, Sequence};
 pub use storage::{File, Mode, Storage};
 pub use topic::{Cleanup, Flush, Timestamps, TopicOptions};
+pub use transaction::{TransactionDescription, TransactionState};
 pub use writer::Appended;
 
 /// Wall time in ms since 1970.

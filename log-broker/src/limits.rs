@@ -80,6 +80,40 @@ pub const PUBLISHER_BYTES_MAX: usize = 512;
 /// and an unconfirmed resend of those may be stored twice.
 pub const REDELIVERY_INTERVALS_MAX: usize = 65_536;
 
+/// Batches that are remembered of each producer in each partition: as many as Kafka's clients send
+/// without waiting, so that any of them may be sent again. 16 bytes each.
+pub const PRODUCER_BATCHES: usize = 5;
+
+/// Producers that are remembered in all partitions together, each counted in each partition it
+/// appended to. Beyond it those idle for longest are forgotten, as if they had expired. About 150
+/// bytes each.
+pub const PRODUCERS_MAX: usize = 200_000;
+
+/// Default time in ms after which an idle producer is forgotten: Kafka's
+/// `producer.id.expiration.ms`.
+pub const PRODUCER_EXPIRY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Default time in ms after which an idle transactional id is forgotten: Kafka's
+/// `transactional.id.expiration.ms`.
+pub const TRANSACTIONAL_ID_EXPIRY_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+/// Default of the longest time in ms that a transaction may stay open: Kafka's
+/// `transaction.max.timeout.ms`. Readers of committed records wait for it for as long.
+pub const TRANSACTION_TIMEOUT_MAX_MS: u64 = 15 * 60 * 1000;
+
+/// Longest transactional id, in bytes.
+pub const TRANSACTIONAL_ID_BYTES_MAX: usize = 512;
+
+/// Most transactional ids; further ones are refused until idle ones are forgotten. A few hundred
+/// bytes each.
+pub const TRANSACTIONAL_IDS_MAX: usize = 50_000;
+
+/// Most groups whose offsets are committed in one transaction.
+pub const TRANSACTION_GROUPS_MAX: usize = 1_000;
+
+/// Most offsets that are committed in one transaction. They are held in memory until its end.
+pub const TRANSACTION_OFFSETS_MAX: usize = 20_000;
+
 /// Default size of a segment. Retention removes whole segments.
 pub const SEGMENT_BYTES: u64 = 256 * 1024 * 1024;
 

@@ -5,10 +5,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use crate::append::{Append, Slice, Submitted, check_publication, check_slice};
+use crate::append::{Append, Slice, Submitted, check_alone, check_publication, check_slice};
 use crate::disk::Disk;
 use crate::error::{AppendError, Context, Damage, FetchError, OpenError};
-use crate::fetch::{self, Fetched, OffsetAtTime};
+use crate::fetch::{self, Fetched, Isolation, OffsetAtTime};
 use crate::keeper::{Keeper, KeeperOptions};
 use crate::layout::Layout;
 use crate::limits;
@@ -91,7 +91,10 @@ impl Log {
             checkpoint_bytes: options.checkpoint_bytes,
             wal_bytes_max: options.wal_bytes_max,
             interval: options.interval,
+            producer_expiry: options.producer_expiry,
+            transactional_id_expiry: options.transactional_id_expiry,
         };
+        let timeout_max_ms = options.transaction_timeout_max.as_millis();
         let shared = Shared::new(
             storage,
             layout,
@@ -99,12 +102,14 @@ impl Log {
             recovered.tables,
             recovered.damage,
         );
-        Self::start(Arc::new(shared), keeping, lock)
+        let timeout_max_ms = timeout_max_ms.try_into().unwrap_or(u32::MAX);
+        Self::start(Arc::new(shared), keeping, timeout_max_ms, lock)
     }
 
     fn start(
         shared: Arc<Shared>,
         keeping: KeeperOptions,
+        timeout_max_ms: u32,
         lock: Box<dyn Send + Sync>,
     ) -> Result<Arc<Self>, OpenError> {
         let (sender, receiver) = mpsc::channel(limits::QUEUE_REQUESTS_MAX);
@@ -143,6 +148,8 @@ impl Log {
                 wal,
                 keeper: keeper.clone(),
                 wall_ms: crate::wall_ms,
+                timeout_max_ms,
+                producers_since: 0,
                 requests: receiver,
                 dirty_files: 0,
             };
@@ -225,6 +232,7 @@ impl Log {
             let text = format!("{} bytes of the buffer are in no slice", rest.len());
             return Err(AppendError::Invalid(text));
         }
+        check_alone(append, &runs)?;
         check_publication(append.publication.as_ref(), &runs)?;
         Ok(runs)
     }
@@ -254,6 +262,10 @@ impl Log {
         sent.map_err(|_| AppendError::Closed)
     }
 
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
     /// Makes changes durable, all or none.
     pub(crate) async fn change(&self, entries: Vec<Entry>) -> Result<(), AppendError> {
         self.shared.check_writable()?;
@@ -276,7 +288,32 @@ impl Log {
         offset: i64,
         max_bytes: usize,
     ) -> Result<Fetched, FetchError> {
-        fetch::fetch(&self.shared, topic, partition, offset, max_bytes)
+        let all = Isolation::Uncommitted;
+        self.fetch_isolated(topic, partition, offset, max_bytes, all)
+    }
+
+    /// As [`Log::fetch`], for readers of committed records too: those get no batch from the last
+    /// stable offset on, and are told which transactions among the batches were aborted.
+    ///
+    /// # Errors
+    /// As [`Log::fetch`].
+    pub fn fetch_isolated(
+        &self,
+        topic: &str,
+        partition: u32,
+        offset: i64,
+        max_bytes: usize,
+        isolation: Isolation,
+    ) -> Result<Fetched, FetchError> {
+        fetch::fetch(&self.shared, topic, partition, offset, max_bytes, isolation)
+    }
+
+    /// The offset before which no transaction is open: the end for readers of committed records.
+    ///
+    /// # Errors
+    /// When the partition does not exist.
+    pub fn last_stable_offset(&self, topic: &str, partition: u32) -> Result<i64, FetchError> {
+        fetch::last_stable_offset(&self.shared, topic, partition)
     }
 
     /// The first record that is not older than `timestamp` (ms), if there is one.

@@ -21,6 +21,13 @@ pub struct LogOptions {
     /// How often retention is applied, and the longest time between checkpoints while there are
     /// appends. Default 30 s.
     pub interval: Duration,
+    /// A producer that has been idle for so long is forgotten: a batch that it sends again may be
+    /// stored twice then, or is refused. Default one day.
+    pub producer_expiry: Duration,
+    /// A transactional id that has been idle for so long is forgotten. Default seven days.
+    pub transactional_id_expiry: Duration,
+    /// The longest timeout that a transaction may ask for. Default 15 minutes.
+    pub transaction_timeout_max: Duration,
 }
 
 impl LogOptions {
@@ -32,6 +39,9 @@ impl LogOptions {
             checkpoint_bytes: limits::CHECKPOINT_BYTES,
             wal_bytes_max: limits::WAL_BYTES_MAX,
             interval: Duration::from_secs(30),
+            producer_expiry: Duration::from_millis(limits::PRODUCER_EXPIRY_MS),
+            transactional_id_expiry: Duration::from_millis(limits::TRANSACTIONAL_ID_EXPIRY_MS),
+            transaction_timeout_max: Duration::from_millis(limits::TRANSACTION_TIMEOUT_MAX_MS),
         }
     }
 

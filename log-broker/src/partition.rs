@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::BatchHeader;
 use crate::error::DiskError;
 use crate::index::{Index, IndexEntry, walk};
+use crate::producer::Producers;
 use crate::storage::{File, Mode, Storage};
 
 /// One partition. Everything it names is durable.
@@ -21,6 +22,8 @@ pub(crate) struct Partition {
     pub end: i64,
     /// In order of offsets; appends go to the last.
     pub segments: Vec<Segment>,
+    /// Who appended, and which transactions are open or aborted.
+    pub producers: Producers,
 }
 
 /// One file of record batches.
@@ -94,7 +97,7 @@ impl Segment {
     }
 
     /// Counts the batches of `data`, which were written at its end.
-    fn extend(&mut self, data: &[u8], wall_ms: i64) {
+    fn extend(&mut self, producers: &mut Producers, data: &[u8], wall_ms: i64) {
         let state = &mut self.state;
         if let SegmentIndex::Sealed(earlier) = &self.index {
             let index = Index::starting(state.bytes, state.end, state.max_timestamp);
@@ -104,6 +107,9 @@ impl Segment {
         while let Ok(header) = BatchHeader::parse(rest) {
             if let SegmentIndex::Live(index, _) = &mut self.index {
                 index.note(&header);
+            }
+            if header.producer_id >= 0 {
+                producers.note(&header, rest, wall_ms);
             }
             state.bytes += header.bytes as u64;
             state.end = header.next_offset();
@@ -208,7 +214,7 @@ impl Partition {
         }
         if let Some(last) = self.segments.last_mut() {
             last.file = Some(file.clone());
-            last.extend(data, wall_ms);
+            last.extend(&mut self.producers, data, wall_ms);
             self.end = last.state.end;
         }
         sealed
@@ -225,6 +231,7 @@ impl Partition {
     /// Gives up everything before `start`. Answers the files that are no longer needed.
     pub fn trim(&mut self, start: i64) -> Vec<PathBuf> {
         self.start = self.start.max(start.min(self.end));
+        self.producers.trim(self.start);
         let gone = self
             .segments
             .iter()
@@ -240,6 +247,14 @@ impl Partition {
         if let Some(last) = self.segments.last_mut() {
             last.file = None;
         }
+    }
+
+    /// Everything before this is decided: no transaction that is open has a record there.
+    pub fn last_stable(&self) -> i64 {
+        // Records may have been given up in the midst of a transaction.
+        self.producers
+            .first_open()
+            .map_or(self.end, |at| at.max(self.start))
     }
 
     /// Bytes of all segments.

@@ -13,10 +13,12 @@ use crate::error::{Context, DiskError, OpenError};
 use crate::groups::CommittedOffset;
 use crate::layout::Layout;
 use crate::partition::{Partition, Segment, SegmentState};
+use crate::producer::{Aborted, ProducerIds, ProducerRecord, Producers};
 use crate::publisher::{Publisher, PublisherRecord};
 use crate::storage::{Mode, Storage, read_all};
 use crate::tables::{Tables, Topic};
 use crate::topic::TopicOptions;
+use crate::transaction::{TransactionRecord, Transactions};
 
 const TITLE: &str = "outbox-log-state 1";
 /// No plausible checkpoint is larger.
@@ -36,6 +38,8 @@ pub(crate) struct State {
     topics: Vec<TopicRecord>,
     groups: Vec<CommitRecord>,
     publishers: Vec<PublisherRecord>,
+    producer_ids: ProducerIds,
+    transactions: Vec<TransactionRecord>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -51,6 +55,10 @@ struct PartitionRecord {
     start: i64,
     end: i64,
     segments: Vec<SegmentState>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    producers: Vec<ProducerRecord>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aborted: Vec<Aborted>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,14 +73,17 @@ struct CommitRecord {
 impl State {
     /// The state of an empty log.
     pub fn fresh(wal_file_bytes: u64) -> Self {
+        let log_id = Uuid::now_v7();
         Self {
-            log_id: Uuid::now_v7(),
+            log_id,
             generation: 1,
             wal_position: 0,
             wal_file_bytes,
             topics: Vec::new(),
             groups: Vec::new(),
             publishers: Vec::new(),
+            producer_ids: ProducerIds::fresh(log_id.as_u64_pair().1),
+            transactions: Vec::new(),
         }
     }
 
@@ -103,6 +114,8 @@ impl State {
             topics: topics.collect(),
             groups: groups.collect(),
             publishers: publishers.map(|(id, p)| p.to_record(id.clone())).collect(),
+            producer_ids: tables.producer_ids.clone(),
+            transactions: tables.transactions.to_records(),
         }
     }
 
@@ -110,6 +123,8 @@ impl State {
     pub fn tables(&self, layout: &Layout) -> Tables {
         let mut tables = Tables {
             position: self.wal_position,
+            producer_ids: self.producer_ids.clone(),
+            transactions: Transactions::from_records(&self.transactions),
             ..Tables::default()
         };
         for record in &self.topics {
@@ -196,7 +211,10 @@ fn title(json: &[u8]) -> String {
 
 impl PartitionRecord {
     fn of(partition: &Partition) -> Self {
+        let (producers, aborted) = partition.producers.to_records();
         Self {
+            producers,
+            aborted,
             start: partition.start,
             end: partition.end,
             segments: partition.segments.iter().map(|s| s.state.clone()).collect(),
@@ -207,5 +225,6 @@ impl PartitionRecord {
         partition.start = self.start;
         partition.end = self.end;
         partition.segments = self.segments.iter().cloned().map(Segment::sealed).collect();
+        partition.producers = Producers::from_records(&self.producers, &self.aborted);
     }
 }

@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::groups::CommittedOffset;
+use crate::groups::{CommittedOffset, OffsetCommit};
 use crate::layout::Layout;
+use crate::limits::PRODUCERS_MAX;
 use crate::partition::{Partition, SealedIndex};
+use crate::producer::ProducerIds;
 use crate::publisher::Publisher;
 use crate::storage::File;
 use crate::topic::TopicOptions;
+use crate::transaction::Transactions;
 use crate::wal::Entry;
 
 /// Topics, groups and publishers as of the end of the last frame applied.
@@ -20,6 +23,8 @@ pub(crate) struct Tables {
     pub topics: BTreeMap<Arc<str>, Topic>,
     pub groups: BTreeMap<Arc<str>, GroupOffsets>,
     pub publishers: BTreeMap<Arc<str>, Publisher>,
+    pub producer_ids: ProducerIds,
+    pub transactions: Transactions,
     /// Where the next frame stands in the WAL, at the earliest.
     pub position: u64,
 }
@@ -90,6 +95,32 @@ impl Tables {
         self.topics.get(topic)?.partitions.get(partition as usize)
     }
 
+    /// Whether a producer has an id of this log, and has not been idle for long. Looks into every
+    /// partition, which only a batch that cannot be stored costs.
+    pub fn knows_producer(&self, id: i64) -> bool {
+        let mut partitions = self.topics.values().flat_map(|t| &t.partitions);
+        self.producer_ids.is_recent(id) || partitions.any(|p| p.producers.get(id).is_some())
+    }
+
+    /// Forgets producers that have been idle since `bound_ms`, and more of them while there are
+    /// too many.
+    pub fn forget_idle_producers(&mut self, mut bound_ms: i64) {
+        let partitions = || self.topics.values().flat_map(|t| &t.partitions);
+        let count: usize = partitions().map(|p| p.producers.len()).sum();
+        if count > PRODUCERS_MAX {
+            let idle = partitions().flat_map(|p| p.producers.idle_since());
+            let mut idle: Vec<i64> = idle.collect();
+            // An eighth more than needed, so that this is rare.
+            let goes = (count - PRODUCERS_MAX + PRODUCERS_MAX / 8).min(idle.len());
+            if let Some(last) = goes.checked_sub(1) {
+                bound_ms = bound_ms.max(*idle.select_nth_unstable(last).1);
+            }
+        }
+        self.producer_ids.forget(bound_ms);
+        let partitions = self.topics.values_mut().flat_map(|t| &mut t.partitions);
+        partitions.for_each(|p| p.producers.forget_idle(bound_ms));
+    }
+
     fn partition_mut(&mut self, topic: &str, partition: u32) -> Option<&mut Partition> {
         let topic = self.topics.get_mut(topic)?;
         topic.partitions.get_mut(partition as usize)
@@ -133,15 +164,16 @@ impl Tables {
                 }
                 Entry::Topic { name, id, options } => self.set_topic(layout, name, *id, options),
                 Entry::TopicDeleted { name, id } => self.delete_topic(name, *id, &mut aftermath),
-                Entry::Commit { group, commit } => {
-                    let group = self.groups.entry(group.clone()).or_default();
-                    let key = (commit.topic.clone(), commit.partition);
-                    group.insert(key, CommittedOffset::of(commit, wall_ms));
-                }
+                Entry::Commit { group, commit } => self.commit(group, commit, wall_ms),
                 Entry::GroupForgotten { group, of } => self.forget_group(group, of.as_ref()),
                 Entry::Publisher { id, update } => {
                     self.publishers.entry(id.clone()).or_default().apply(update);
                 }
+                Entry::ProducerId { .. }
+                | Entry::TransactionInit { .. }
+                | Entry::TransactionAdd { .. }
+                | Entry::TransactionOffset { .. }
+                | Entry::TransactionEnd { .. } => self.apply_transaction(entry, wall_ms),
                 Entry::Trim {
                     topic,
                     partition,
@@ -179,6 +211,7 @@ impl Tables {
             aftermath.unneeded_dirs.push(partition.dir.clone());
         }
         aftermath.unneeded_dirs.push(topic.dir);
+        self.transactions.forget_topic(name);
         self.groups.retain(|_, offsets| {
             offsets.retain(|(topic, _), _| topic != name);
             !offsets.is_empty()
@@ -195,6 +228,42 @@ impl Tables {
         }
         if offsets.is_empty() {
             self.groups.remove(name);
+        }
+    }
+
+    fn commit(&mut self, group: &Arc<str>, commit: &OffsetCommit, wall_ms: i64) {
+        let group = self.groups.entry(group.clone()).or_default();
+        let key = (commit.topic.clone(), commit.partition);
+        group.insert(key, CommittedOffset::of(commit, wall_ms));
+    }
+
+    fn apply_transaction(&mut self, entry: &Entry, wall_ms: i64) {
+        match entry {
+            Entry::ProducerId { id } => self.producer_ids.give(*id, wall_ms),
+            Entry::TransactionInit {
+                id,
+                producer,
+                previous,
+                timeout_ms,
+            } => {
+                self.producer_ids.give(producer.id, wall_ms);
+                self.transactions
+                    .init(id, *producer, *previous, *timeout_ms, wall_ms);
+            }
+            Entry::TransactionAdd {
+                id,
+                partitions,
+                groups,
+            } => self.transactions.add(id, partitions, groups, wall_ms),
+            Entry::TransactionOffset { id, group, commit } => {
+                self.transactions.add_offset(id, group, commit);
+            }
+            Entry::TransactionEnd { id, epoch, commits } => {
+                for (group, commit) in self.transactions.end(id, *epoch, *commits, wall_ms) {
+                    self.commit(&group, &commit, wall_ms);
+                }
+            }
+            _ => {}
         }
     }
 }

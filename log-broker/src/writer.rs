@@ -8,17 +8,19 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::batch::BatchHeader;
-use crate::error::{AppendError, DiskError, TopicError};
+use crate::batch::{BatchHeader, write_marker};
+use crate::error::{AppendError, DiskError, TopicError, TransactionError};
 use crate::groups::check_commit;
 use crate::keeper::{Growth, Keeper};
-use crate::limits::GROUP_BYTES_MAX;
+use crate::limits::{GROUP_BYTES_MAX, PRODUCERS_MAX};
+use crate::producer::{Follows, Pending, Producer, ProducerBatch};
 use crate::publisher::{Publication, PublisherUpdate};
 use crate::segments::SegmentWriter;
 use crate::shared::Shared;
-use crate::tables::Written;
+use crate::tables::{Aftermath, Written};
 use crate::topic::{Flush, Timestamps};
 use crate::topics::{check_change, check_trim};
+use crate::transaction::{Decision, Limits, Step};
 use crate::wal::{Entry, FRAME_HEADER_BYTES, Wal, WalError};
 
 /// Upper bound of the bytes of an entry with two names, but for a publisher's ranges.
@@ -43,6 +45,8 @@ pub(crate) struct Run {
     pub partition: u32,
     pub bytes: usize,
     pub records: i64,
+    /// Who appends; then the run is one batch, and alone in its append.
+    pub producer: Option<ProducerBatch>,
 }
 
 /// What was stored.
@@ -52,6 +56,9 @@ pub struct Appended {
     pub buffer: Vec<u8>,
     /// Offset of the first record of each slice.
     pub first_offsets: Vec<i64>,
+    /// Whether the batch had been stored before, durably, at that offset: then nothing was stored
+    /// now. Only of one with a producer.
+    pub duplicate: bool,
 }
 
 /// What the writer is asked.
@@ -72,7 +79,22 @@ pub(crate) enum Request {
         new: bool,
         reply: oneshot::Sender<Result<(), TopicError>>,
     },
+    /// What a producer does next: decided here, for only here it is known what came before.
+    Step {
+        step: Step,
+        reply: StepReply,
+    },
+    /// Whoever has been idle since these times of the wall clock is forgotten. Nothing durable
+    /// comes of it: after a restart they may be known again for a while.
+    Forget {
+        producers_ms: i64,
+        transactional_ids_ms: i64,
+        reply: oneshot::Sender<()>,
+    },
 }
+
+/// Who asked for a step.
+type StepReply = oneshot::Sender<Result<Producer, TransactionError>>;
 
 impl Request {
     /// Entries without batches.
@@ -108,6 +130,10 @@ pub(crate) struct Writer {
     pub keeper: Arc<Keeper>,
     /// Wall time in ms.
     pub wall_ms: fn() -> i64,
+    /// Longest timeout of a transaction.
+    pub timeout_max_ms: u32,
+    /// How many may have become known in partitions since it was looked whether there are too many.
+    pub producers_since: usize,
     pub requests: mpsc::Receiver<Request>,
     /// Segments that the next checkpoint has to sync.
     pub dirty_files: usize,
@@ -117,14 +143,31 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Group {
     entries: Vec<Entry>,
-    appends: Vec<(AppendRequest, Vec<i64>)>,
+    appends: Vec<Joined>,
     others: Vec<Waiting>,
     publishers: BTreeSet<Arc<str>>,
+    producers: Pending,
     /// Next offset of each partition that is appended to.
     ends: BTreeMap<(Arc<str>, u32), i64>,
     bytes: usize,
     /// Whether anybody is promised that it is durable.
     sync: bool,
+}
+
+/// Batches with their offsets, and whom to tell.
+struct Joined {
+    buffer: Vec<u8>,
+    runs: Vec<Run>,
+    first_offsets: Vec<i64>,
+    answer: Answer,
+}
+
+enum Answer {
+    Append(
+        oneshot::Sender<Result<Appended, AppendError>>,
+        OwnedSemaphorePermit,
+    ),
+    Step(StepReply, Producer),
 }
 
 impl Writer {
@@ -165,6 +208,21 @@ impl Writer {
             Request::Append(append) => self.admit_append(group, append, limit),
             Request::Flush => {
                 group.sync = true;
+                None
+            }
+            Request::Step { step, reply } => self.admit_step(group, step, reply, limit),
+            forget @ Request::Forget { .. } if !group.is_empty() => Some(forget),
+            Request::Forget {
+                producers_ms,
+                transactional_ids_ms,
+                reply,
+            } => {
+                self.shared.update(|tables| {
+                    tables.transactions.forget_idle(transactional_ids_ms);
+                    tables.forget_idle_producers(producers_ms);
+                    Aftermath::default()
+                });
+                let _ = reply.send(());
                 None
             }
             Request::Entries {
@@ -237,6 +295,55 @@ impl Writer {
         Ok(())
     }
 
+    /// Takes a step of a producer into the group: markers, then entries.
+    fn admit_step(
+        &self,
+        group: &mut Group,
+        step: Step,
+        reply: StepReply,
+        limit: usize,
+    ) -> Option<Request> {
+        let (decided, next_id) = {
+            let tables = self.shared.tables();
+            if group.producers.must_wait(&tables, &step) {
+                return Some(Request::Step { step, reply });
+            }
+            let limits = Limits {
+                next_id: group.producers.next_id(&tables),
+                frame_bytes: limit,
+                timeout_max_ms: self.timeout_max_ms,
+            };
+            let writable = self.shared.check_writable().map_err(TransactionError::from);
+            let decided = writable.and_then(|()| step.decide(&tables, &limits));
+            (decided, limits.next_id)
+        };
+        let decision = match decided {
+            Ok(decision) if !decision.entries.is_empty() => decision,
+            done => {
+                let _ = reply.send(done.map(|d| d.producer));
+                return None;
+            }
+        };
+        let (buffer, runs) = markers(&decision, (self.wall_ms)());
+        let bytes = decision.frame_bytes(buffer.len());
+        if group.bytes + bytes > limit && !group.is_empty() {
+            return Some(Request::Step { step, reply });
+        }
+        if bytes > limit {
+            let _ = reply.send(Err(AppendError::TooLarge { bytes, limit }.into()));
+            return None;
+        }
+        group.bytes += bytes;
+        let gives_id = decision.producer.id == next_id;
+        group.producers.note_step(&step, gives_id);
+        // Also when all its markers are for topics that are not synced.
+        group.sync = true;
+        let answer = Answer::Step(reply, decision.producer);
+        self.join(group, buffer, runs, answer);
+        group.entries.extend(decision.entries);
+        None
+    }
+
     fn admit_append(
         &self,
         group: &mut Group,
@@ -251,6 +358,22 @@ impl Writer {
         if let Err(error) = self.check(&append) {
             let _ = append.reply.send(Err(error));
             return None;
+        }
+        match self.follows(group, &append) {
+            Follows::Yes => {}
+            Follows::Later => return Some(Request::Append(append)),
+            Follows::Stored { first_offset } => {
+                let _ = append.reply.send(Ok(Appended {
+                    buffer: append.buffer,
+                    first_offsets: vec![first_offset],
+                    duplicate: true,
+                }));
+                return None;
+            }
+            Follows::No(error) => {
+                let _ = append.reply.send(Err(error));
+                return None;
+            }
         }
         let update = publication.map(PublisherUpdate::of);
         let ranges = update
@@ -268,8 +391,27 @@ impl Writer {
             return None;
         }
         group.bytes += bytes;
-        self.join(group, append, update);
+        let id = append.publication.map(|p| p.publisher);
+        let answer = Answer::Append(append.reply, append.permit);
+        self.join(group, append.buffer, append.runs, answer);
+        if let (Some(id), Some(update)) = (id, update) {
+            group.publishers.insert(id.clone());
+            group.entries.push(Entry::Publisher { id, update });
+        }
         None
+    }
+
+    /// Whether an append is the next of its producer, if it has one.
+    fn follows(&self, group: &Group, append: &AppendRequest) -> Follows {
+        let batch = append
+            .runs
+            .iter()
+            .find_map(|run| Some((run, run.producer?)));
+        batch.map_or(Follows::Yes, |(run, batch)| {
+            let tables = self.shared.tables();
+            let (topic, partition) = (&run.topic, run.partition);
+            group.producers.judge(&tables, topic, partition, &batch)
+        })
     }
 
     /// What can be told of an append alone: its partitions exist, its epoch is not stale, nothing
@@ -304,28 +446,32 @@ impl Writer {
         }
     }
 
-    /// Gives the append its offsets and its entries.
-    fn join(&self, group: &mut Group, mut append: AppendRequest, update: Option<PublisherUpdate>) {
+    /// Gives batches their offsets and their entries.
+    fn join(&self, group: &mut Group, mut buffer: Vec<u8>, runs: Vec<Run>, answer: Answer) {
         let tables = self.shared.tables();
-        let mut first_offsets = Vec::with_capacity(append.runs.len());
+        let mut first_offsets = Vec::with_capacity(runs.len());
         let mut at = 0;
-        group.sync |= append.runs.is_empty();
-        for run in &append.runs {
-            let data = &mut append.buffer[at..at + run.bytes];
+        group.sync |= runs.is_empty();
+        for run in &runs {
+            let data = &mut buffer[at..at + run.bytes];
             let options = tables.topics.get(&run.topic).map(|t| &t.options);
             group.sync |= options.is_none_or(|o| o.flush == Flush::Sync);
             if options.is_some_and(|o| o.timestamps == Timestamps::Append) {
                 stamp_time(data, (self.wall_ms)());
             }
-            let end = group.ends.entry((run.topic.clone(), run.partition));
             let durable = || {
                 tables
                     .partition(&run.topic, run.partition)
                     .map_or(0, |p| p.end)
             };
+            let end = group.ends.entry((run.topic.clone(), run.partition));
             let end = end.or_insert_with(durable);
             first_offsets.push(*end);
             stamp(data, *end);
+            if let Some(batch) = &run.producer {
+                let (topic, partition) = (&run.topic, run.partition);
+                group.producers.note(&tables, topic, partition, batch, *end);
+            }
             group.entries.push(Entry::Append {
                 topic: run.topic.clone(),
                 partition: run.partition,
@@ -335,12 +481,12 @@ impl Writer {
             *end += run.records;
             at += run.bytes;
         }
-        if let (Some(publication), Some(update)) = (&append.publication, update) {
-            let id = publication.publisher.clone();
-            group.publishers.insert(id.clone());
-            group.entries.push(Entry::Publisher { id, update });
-        }
-        group.appends.push((append, first_offsets));
+        group.appends.push(Joined {
+            buffer,
+            runs,
+            first_offsets,
+            answer,
+        });
     }
 
     /// Makes the group durable, then visible, then known.
@@ -351,12 +497,29 @@ impl Writer {
             return;
         }
         self.shared.version.send_modify(|n| *n += 1);
+        if group.producers.has_steps() {
+            let deadline_ms = self.shared.tables().transactions.next_deadline_ms();
+            self.keeper.transactions_due(deadline_ms);
+        }
+        self.bound_producers(group.producers.len());
         group.answer();
         self.keeper.wal_grew(Growth {
             position: self.wal.position(),
             synced: self.wal.is_synced(),
             files: self.dirty_files,
         });
+    }
+
+    /// Looks from time to time whether there are too many producers.
+    fn bound_producers(&mut self, new: usize) {
+        self.producers_since += new;
+        if self.producers_since > PRODUCERS_MAX / 8 {
+            self.producers_since = 0;
+            self.shared.update(|tables| {
+                tables.forget_idle_producers(i64::MIN);
+                Aftermath::default()
+            });
+        }
     }
 
     fn store(&mut self, group: &Group) -> Result<(), AppendError> {
@@ -396,7 +559,7 @@ impl Writer {
         for entry in &group.entries {
             entry.write(&mut meta);
         }
-        let buffers = group.appends.iter().map(|(a, _)| a.buffer.as_slice());
+        let buffers = group.appends.iter().map(|a| a.buffer.as_slice());
         let data: Vec<&[u8]> = buffers.filter(|b| !b.is_empty()).collect();
         let end = self.wal.commit(&mut meta, &data, wall_ms, group.sync);
         end.map_err(|error| self.failure(error))
@@ -424,13 +587,21 @@ impl Group {
     }
 
     fn answer(self) {
-        for (append, first_offsets) in self.appends {
+        for joined in self.appends {
             // Whoever gave up waiting no longer cares.
-            let _ = append.reply.send(Ok(Appended {
-                buffer: append.buffer,
-                first_offsets,
-            }));
-            drop(append.permit);
+            match joined.answer {
+                Answer::Append(reply, permit) => {
+                    let _ = reply.send(Ok(Appended {
+                        buffer: joined.buffer,
+                        first_offsets: joined.first_offsets,
+                        duplicate: false,
+                    }));
+                    drop(permit);
+                }
+                Answer::Step(reply, producer) => {
+                    let _ = reply.send(Ok(producer));
+                }
+            }
         }
         for reply in self.others {
             reply.answer(Ok(()));
@@ -438,8 +609,11 @@ impl Group {
     }
 
     fn refuse(self, error: &AppendError) {
-        for (append, _) in self.appends {
-            let _ = append.reply.send(Err(error.clone()));
+        for joined in self.appends {
+            match joined.answer {
+                Answer::Append(reply, _) => drop(reply.send(Err(error.clone()))),
+                Answer::Step(reply, _) => drop(reply.send(Err(error.clone().into()))),
+            }
         }
         for reply in self.others {
             reply.answer(Err(error.clone()));
@@ -454,6 +628,20 @@ fn stamp_time(run: &mut [u8], wall_ms: i64) {
         BatchHeader::stamp_time(rest, wall_ms);
         rest = rest.get_mut(header.bytes..).unwrap_or_default();
     }
+}
+
+/// The markers of a decision, one run for each.
+fn markers(decision: &Decision, wall_ms: i64) -> (Vec<u8>, Vec<Run>) {
+    let mut buffer = Vec::new();
+    let runs = decision.markers.iter().map(|marker| Run {
+        topic: marker.topic.clone(),
+        partition: marker.partition,
+        bytes: write_marker(&mut buffer, marker.producer, marker.commits, wall_ms),
+        records: 1,
+        producer: None,
+    });
+    let runs = runs.collect();
+    (buffer, runs)
 }
 
 /// Stamps consecutive offsets into the batches of `run`, which were checked before.
@@ -472,9 +660,9 @@ fn write_segments<'g>(
     group: &'g Group,
 ) -> Result<Vec<Written<'g>>, DiskError> {
     let mut written = Vec::new();
-    for (append, first_offsets) in &group.appends {
-        let mut rest = append.buffer.as_slice();
-        for (run, &first) in append.runs.iter().zip(first_offsets) {
+    for joined in &group.appends {
+        let mut rest = joined.buffer.as_slice();
+        for (run, &first) in joined.runs.iter().zip(&joined.first_offsets) {
             let (data, tail) = rest.split_at(run.bytes);
             rest = tail;
             written.push(segments.write(&run.topic, run.partition, first, data)?);

@@ -1,6 +1,7 @@
 //! The 61-byte head of a record batch, and the checks that need no decoding.
 
 use crate::limits;
+use crate::producer::Producer;
 
 /// Bytes of the head.
 pub const HEADER_BYTES: usize = 61;
@@ -13,7 +14,8 @@ const LENGTH_FROM: usize = 12;
 const MAGIC: u8 = 2;
 const COMPRESSION_MASK: i16 = 0x07;
 const APPEND_TIME_BIT: i16 = 0x08;
-const CONTROL_BIT: i16 = 0x20;
+pub(super) const TRANSACTIONAL_BIT: i16 = 0x10;
+pub(super) const CONTROL_BIT: i16 = 0x20;
 
 /// The head of a record batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +169,19 @@ impl BatchHeader {
         }
     }
 
+    /// Whether the records belong to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL_BIT != 0
+    }
+
+    /// Its producer; both numbers are negative when it has none.
+    pub fn producer(&self) -> Producer {
+        Producer {
+            id: self.producer_id,
+            epoch: self.producer_epoch,
+        }
+    }
+
     /// Stamps the base offset and the leader epoch into the batch that `batch` starts with.
     pub(crate) fn stamp(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
         batch[..8].copy_from_slice(&base_offset.to_be_bytes());
@@ -239,6 +254,22 @@ pub enum BatchError {
         last_offset_delta: i32,
         /// The base offset.
         base_offset: i64,
+    },
+    /// Only the log itself writes transaction markers.
+    #[error("record batch is a transaction marker: clients end a transaction by a request")]
+    Marker,
+    /// What it says about its producer cannot be.
+    #[error(
+        "record batch of producer {producer_id} has epoch {producer_epoch}, base sequence \
+         {base_sequence}: a producer has all three from 0 up, and only a producer has transactions"
+    )]
+    Producer {
+        /// The producer's id.
+        producer_id: i64,
+        /// Its epoch.
+        producer_epoch: i16,
+        /// The sequence of the first record.
+        base_sequence: i32,
     },
     /// The checksum is wrong.
     #[error("record batch has CRC32C {stored:08x}, its bytes give {computed:08x}")]

@@ -5,8 +5,10 @@
 mod decode;
 mod encode;
 mod header;
+mod marker;
 mod varint;
 
 pub use decode::{DecodeError, HeaderView, Headers, RecordView, Records};
 pub use encode::{BatchEncoder, EncodedBatch, HeaderBlock, RecordFields, record_bytes};
 pub use header::{BatchError, BatchHeader, HEADER_BYTES};
+pub(crate) use marker::{marker_commits, write_marker};

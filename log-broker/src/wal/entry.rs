@@ -10,6 +10,11 @@
 //! 5 trim       topic str, partition u32, start_offset i64
 //! 6 topic gone name str, id 16 bytes
 //! 7 group gone group str, topic str (empty: all of the group), partition u32
+//! 16 producer id            id i64
+//! 17 transaction init       id str, producer (i64, i16), previous (i64, i16; -1: none), timeout_ms u32
+//! 18 transaction add        id str, n u32, n × (topic str, partition u32), m u32, m × group str
+//! 19 transaction offset     id str, group str, then as a commit
+//! 20 transaction end        id str, epoch i16, commits u8
 //! ```
 //! One byte of kind, then the fields; `str` is a u16 length and UTF-8. A leader epoch of -1 is none.
 
@@ -18,6 +23,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::groups::OffsetCommit;
+use crate::producer::Producer;
 use crate::publisher::PublisherUpdate;
 use crate::topic::TopicOptions;
 
@@ -58,6 +64,35 @@ pub(crate) enum Entry {
         group: Arc<str>,
         of: Option<(Arc<str>, u32)>,
     },
+    /// A producer id that is given out.
+    ProducerId {
+        id: i64,
+    },
+    /// A producer takes a transactional id.
+    TransactionInit {
+        id: Arc<str>,
+        producer: Producer,
+        previous: Option<Producer>,
+        timeout_ms: u32,
+    },
+    /// What the open transaction spans; it begins with the first of these.
+    TransactionAdd {
+        id: Arc<str>,
+        partitions: Vec<(Arc<str>, u32)>,
+        groups: Vec<Arc<str>>,
+    },
+    /// A commit that counts from the transaction's end on.
+    TransactionOffset {
+        id: Arc<str>,
+        group: Arc<str>,
+        commit: OffsetCommit,
+    },
+    /// The end. Its markers are appends of the same frame.
+    TransactionEnd {
+        id: Arc<str>,
+        epoch: i16,
+        commits: bool,
+    },
 }
 
 const APPEND: u8 = 1;
@@ -67,6 +102,11 @@ const PUBLISHER: u8 = 4;
 const TRIM: u8 = 5;
 const TOPIC_DELETED: u8 = 6;
 const GROUP_FORGOTTEN: u8 = 7;
+const PRODUCER_ID: u8 = 16;
+const TRANSACTION_INIT: u8 = 17;
+const TRANSACTION_ADD: u8 = 18;
+const TRANSACTION_OFFSET: u8 = 19;
+const TRANSACTION_END: u8 = 20;
 
 impl Entry {
     /// Appends the entry to `buf`.
@@ -122,6 +162,43 @@ impl Entry {
                 let (topic, partition) = of.as_ref().map_or(("", 0), |(t, n)| (t, *n));
                 put_str(buf, topic);
                 buf.extend_from_slice(&partition.to_le_bytes());
+            }
+            Self::ProducerId { id } => {
+                buf.push(PRODUCER_ID);
+                buf.extend_from_slice(&id.to_le_bytes());
+            }
+            Self::TransactionInit {
+                id,
+                producer,
+                previous,
+                timeout_ms,
+            } => {
+                buf.push(TRANSACTION_INIT);
+                put_str(buf, id);
+                put_producer(buf, *producer);
+                put_producer(buf, previous.unwrap_or(NO_PRODUCER));
+                buf.extend_from_slice(&timeout_ms.to_le_bytes());
+            }
+            Self::TransactionAdd {
+                id,
+                partitions,
+                groups,
+            } => {
+                buf.push(TRANSACTION_ADD);
+                put_str(buf, id);
+                put_added(buf, partitions, groups);
+            }
+            Self::TransactionOffset { id, group, commit } => {
+                buf.push(TRANSACTION_OFFSET);
+                put_str(buf, id);
+                put_str(buf, group);
+                put_commit(buf, commit);
+            }
+            Self::TransactionEnd { id, epoch, commits } => {
+                buf.push(TRANSACTION_END);
+                put_str(buf, id);
+                buf.extend_from_slice(&epoch.to_le_bytes());
+                buf.push(u8::from(*commits));
             }
         }
     }
@@ -179,6 +256,34 @@ impl Entry {
                 let of = Some((topic, take_u32(rest)?)).filter(|(topic, _)| !topic.is_empty());
                 Self::GroupForgotten { group, of }
             }
+            PRODUCER_ID => Self::ProducerId {
+                id: take_i64(rest)?,
+            },
+            TRANSACTION_INIT => Self::TransactionInit {
+                id: take_str(rest)?,
+                producer: take_producer(rest)?,
+                previous: Some(take_producer(rest)?).filter(|p| *p != NO_PRODUCER),
+                timeout_ms: take_u32(rest)?,
+            },
+            TRANSACTION_ADD => {
+                let id = take_str(rest)?;
+                let (partitions, groups) = take_added(rest)?;
+                Self::TransactionAdd {
+                    id,
+                    partitions,
+                    groups,
+                }
+            }
+            TRANSACTION_OFFSET => Self::TransactionOffset {
+                id: take_str(rest)?,
+                group: take_str(rest)?,
+                commit: take_commit(rest)?,
+            },
+            TRANSACTION_END => Self::TransactionEnd {
+                id: take_str(rest)?,
+                epoch: i16::from_le_bytes(take(rest)?),
+                commits: take(rest)? != [0],
+            },
             _ => return None,
         })
     }
@@ -240,6 +345,45 @@ fn take_update(rest: &mut &[u8]) -> Option<PublisherUpdate> {
             .push((redelivery, take_i64(rest)?, take_i64(rest)?));
     }
     Some(update)
+}
+
+/// How "nobody" is written.
+const NO_PRODUCER: Producer = Producer { id: -1, epoch: -1 };
+
+fn put_producer(buf: &mut Vec<u8>, producer: Producer) {
+    buf.extend_from_slice(&producer.id.to_le_bytes());
+    buf.extend_from_slice(&producer.epoch.to_le_bytes());
+}
+
+fn take_producer(rest: &mut &[u8]) -> Option<Producer> {
+    Some(Producer {
+        id: take_i64(rest)?,
+        epoch: i16::from_le_bytes(take(rest)?),
+    })
+}
+
+fn put_added(buf: &mut Vec<u8>, partitions: &[(Arc<str>, u32)], groups: &[Arc<str>]) {
+    buf.extend_from_slice(&(partitions.len() as u32).to_le_bytes());
+    for (topic, partition) in partitions {
+        put_str(buf, topic);
+        buf.extend_from_slice(&partition.to_le_bytes());
+    }
+    buf.extend_from_slice(&(groups.len() as u32).to_le_bytes());
+    groups.iter().for_each(|group| put_str(buf, group));
+}
+
+/// Partitions and groups.
+type Added = (Vec<(Arc<str>, u32)>, Vec<Arc<str>>);
+
+fn take_added(rest: &mut &[u8]) -> Option<Added> {
+    let (mut partitions, mut groups) = (Vec::new(), Vec::new());
+    for _ in 0..take_u32(rest)? {
+        partitions.push((take_str(rest)?, take_u32(rest)?));
+    }
+    for _ in 0..take_u32(rest)? {
+        groups.push(take_str(rest)?);
+    }
+    Some((partitions, groups))
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -319,6 +463,34 @@ mod tests {
             Entry::GroupForgotten {
                 group: "g".into(),
                 of: None,
+            },
+            Entry::ProducerId { id: 77 },
+            Entry::TransactionInit {
+                id: "t".into(),
+                producer: Producer { id: 78, epoch: 5 },
+                previous: Some(Producer { id: 78, epoch: 4 }),
+                timeout_ms: 60_000,
+            },
+            Entry::TransactionInit {
+                id: "t".into(),
+                producer: Producer { id: 78, epoch: 0 },
+                previous: None,
+                timeout_ms: 1,
+            },
+            Entry::TransactionAdd {
+                id: "t".into(),
+                partitions: vec![("orders".into(), 1), ("payments".into(), 0)],
+                groups: vec!["g".into()],
+            },
+            Entry::TransactionOffset {
+                id: "t".into(),
+                group: "g".into(),
+                commit: OffsetCommit::new("orders".into(), 0, 12),
+            },
+            Entry::TransactionEnd {
+                id: "t".into(),
+                epoch: 5,
+                commits: true,
             },
         ];
         for entry in &entries {

@@ -1,12 +1,12 @@
 //! A log on a simulated disk, and what its user knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use outbox_log_broker::batch::{BatchEncoder, HeaderBlock, RecordFields, Records};
 use outbox_log_broker::{
-    Append, AppendError, Appended, FetchError, Log, LogOptions, OpenError, Publication, Sequence,
-    Slice, TopicOptions,
+    Append, AppendError, Appended, FetchError, Isolation, Log, LogOptions, OpenError, Producer,
+    Publication, Sequence, Slice, TopicOptions, TransactionError,
 };
 
 use crate::disk::SimDisk;
@@ -65,6 +65,86 @@ pub fn encode(buffer: &mut Vec<u8>, values: &[String], timestamp: i64) -> usize 
         });
     }
     encoder.finish().bytes
+}
+
+/// What a batch says about its producer.
+#[derive(Clone, Copy, Debug)]
+pub struct As {
+    pub producer: Producer,
+    pub sequence: i32,
+    pub transactional: bool,
+}
+
+/// An append of one batch to a partition, by a producer.
+pub fn append_as(who: As, partition: u32, values: &[String]) -> Append {
+    let mut append = append_of(&[(partition, values.to_vec())]);
+    let batch = &mut append.buffer;
+    let attributes: i16 = if who.transactional { 0x10 } else { 0 };
+    batch[21..23].copy_from_slice(&attributes.to_be_bytes());
+    batch[43..51].copy_from_slice(&who.producer.id.to_be_bytes());
+    batch[51..53].copy_from_slice(&who.producer.epoch.to_be_bytes());
+    batch[53..57].copy_from_slice(&who.sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&batch[21..]);
+    batch[17..21].copy_from_slice(&crc.to_be_bytes());
+    append
+}
+
+/// Appends one batch to a partition, by a producer.
+pub fn produce(
+    log: &Log,
+    who: As,
+    partition: u32,
+    values: &[String],
+) -> Result<Appended, AppendError> {
+    run(log.append(append_as(who, partition, values)))
+}
+
+/// A producer with a transactional id, which counts its sequences.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: String,
+    pub producer: Producer,
+    pub sequences: BTreeMap<u32, i32>,
+}
+
+impl Client {
+    /// Takes the id.
+    pub fn try_begin(log: &Log, id: &str) -> Result<Self, TransactionError> {
+        Ok(Self {
+            id: id.to_owned(),
+            producer: run(log.init_producer(Some(id), 60_000, None))?,
+            sequences: BTreeMap::new(),
+        })
+    }
+
+    /// Takes the id.
+    pub fn begin(log: &Log, id: &str) -> Self {
+        Self::try_begin(log, id).expect("an id")
+    }
+
+    /// Adds partitions to the transaction.
+    pub fn add(&mut self, log: &Log, partitions: &[u32]) -> Result<(), TransactionError> {
+        let partitions: Vec<_> = partitions.iter().map(|&n| (TOPIC.into(), n)).collect();
+        run(log.transaction_add_partitions(&self.id, self.producer, &partitions))
+    }
+
+    /// Sends one value.
+    pub fn send(&mut self, log: &Log, partition: u32, value: &str) -> Result<(), AppendError> {
+        let sequence = self.sequences.entry(partition).or_default();
+        let who = As {
+            producer: self.producer,
+            sequence: *sequence,
+            transactional: true,
+        };
+        produce(log, who, partition, &[value.to_owned()])?;
+        *sequence += 1;
+        Ok(())
+    }
+
+    /// Ends the transaction.
+    pub fn end(&mut self, log: &Log, commits: bool) -> Result<(), TransactionError> {
+        run(log.transaction_end(&self.id, self.producer, commits))
+    }
 }
 
 /// An append of values to partitions.
@@ -134,23 +214,63 @@ pub fn values(log: &Log, partition: u32) -> Result<Vec<String>, FetchError> {
 
 /// As [`values`], of any topic.
 pub fn values_of(log: &Log, topic: &str, partition: u32) -> Result<Vec<String>, FetchError> {
+    read(log, topic, partition, Isolation::Uncommitted)
+}
+
+/// What a reader of committed records gets, by the rules that Kafka's clients follow.
+pub fn committed_values(log: &Log, partition: u32) -> Result<Vec<String>, FetchError> {
+    read(log, TOPIC, partition, Isolation::Committed)
+}
+
+fn read(
+    log: &Log,
+    topic: &str,
+    partition: u32,
+    isolation: Isolation,
+) -> Result<Vec<String>, FetchError> {
     let (mut offset, end) = log.offsets(topic, partition)?;
+    let end = match isolation {
+        Isolation::Uncommitted => end,
+        Isolation::Committed => log.last_stable_offset(topic, partition)?,
+    };
     let mut values = Vec::new();
     while offset < end {
-        let fetched = log.fetch(topic, partition, offset, 700)?;
+        let fetched = log.fetch_isolated(topic, partition, offset, 700, isolation)?;
+        let mut aborted = fetched.aborted;
+        aborted.sort_by_key(|a| std::cmp::Reverse(a.first_offset));
+        let mut skipped = BTreeSet::new();
         let mut rest = &fetched.batches[..];
         assert!(!rest.is_empty(), "nothing at offset {offset} of {end}");
         while !rest.is_empty() {
             let records = Records::new(rest).expect("a whole batch");
-            rest = &rest[records.header().bytes..];
+            let header = *records.header();
+            rest = &rest[header.bytes..];
+            while aborted
+                .last()
+                .is_some_and(|a| a.first_offset < header.next_offset())
+            {
+                skipped.extend(aborted.pop().map(|a| a.producer_id));
+            }
             for record in records {
                 let record = record.expect("a record");
-                if record.offset >= offset {
-                    assert_eq!(record.offset, offset, "a hole");
-                    offset += 1;
-                    let value = record.value.expect("a value").to_vec();
-                    values.push(String::from_utf8(value).expect("text"));
+                if record.offset < offset {
+                    continue;
                 }
+                assert_eq!(record.offset, offset, "a hole");
+                assert!(offset < end, "behind the last stable offset");
+                offset += 1;
+                if header.is_control() {
+                    // Kind 0 is an abort.
+                    if record.key.expect("a key")[3] == 0 {
+                        skipped.remove(&header.producer_id);
+                    }
+                    continue;
+                }
+                if header.is_transactional() && skipped.contains(&header.producer_id) {
+                    continue;
+                }
+                let value = record.value.expect("a value").to_vec();
+                values.push(String::from_utf8(value).expect("text"));
             }
         }
     }
