@@ -70,6 +70,7 @@ impl Broker {
             "serving Kafka's protocol"
         );
         let shared = Arc::new(Shared::new(log, options, advertised));
+        tokio::spawn(shared.groups.clone().keep_time(shared.stop.clone()));
         let connections = TaskTracker::new();
         let server = tokio::spawn(server::run(shared.clone(), listener, connections.clone()));
         Ok(Self {

@@ -110,6 +110,8 @@ impl<W: Wire> Connection<W> {
                 let mut reply = tokio::select! {
                     biased;
                     reply = reply => reply?,
+                    // A member that is gone while it waits for its group may be waited for itself.
+                    () = self.wire.closed(), if api.ends_with_its_client() => return Ok(()),
                     // Whoever waits for records or a group learns of the stop by the close.
                     () = self.shared.stop.cancelled() => return Ok(()),
                 };

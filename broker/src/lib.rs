@@ -8,6 +8,7 @@
 //! - `connection`: one client. Produce requests overlap, all others run one at a time, and every
 //!   answer goes out in the order of its request.
 //! - `api`: one file for each request, and the one table that says which versions are served.
+//! - `group`: consumer groups, as a pure state machine with a clock beside it.
 //! - `codec`: the only module that knows how requests are laid out. Every length and count is
 //!   bounded there before anything is allocated.
 //! - `security`: who a client is, and what it may do.
@@ -22,6 +23,7 @@ mod broker;
 mod codec;
 mod connection;
 mod error;
+mod group;
 mod options;
 mod pipeline;
 mod security;
@@ -32,4 +34,5 @@ mod wire;
 
 pub use broker::Broker;
 pub use error::StartError;
+pub use group::GroupOptions;
 pub use options::{Advertised, BrokerOptions};

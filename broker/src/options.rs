@@ -6,6 +6,7 @@ use std::time::Duration;
 use outbox_log_broker::{LogOptions, TopicOptions};
 
 use crate::error::StartError;
+use crate::group::GroupOptions;
 use crate::limits;
 
 /// How a broker is started.
@@ -27,6 +28,8 @@ pub struct BrokerOptions {
     pub auto_create_topics: bool,
     /// What a topic is like unless the client says otherwise.
     pub topic: TopicOptions,
+    /// How consumer groups behave.
+    pub groups: GroupOptions,
     /// Largest request, in bytes. Default [`limits::REQUEST_BYTES_MAX`].
     pub request_bytes_max: usize,
     /// Connections at a time; further ones are closed at once. Default
@@ -56,6 +59,7 @@ impl BrokerOptions {
             node_id: 1,
             auto_create_topics: true,
             topic: TopicOptions::default(),
+            groups: GroupOptions::default(),
             request_bytes_max: limits::REQUEST_BYTES_MAX,
             connections_max: limits::CONNECTIONS_MAX,
             idle_time: limits::IDLE_TIME,

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::codec::{StrBytes, frame_room};
+use crate::group::Coordinator;
 use crate::limits;
 use crate::options::{Advertised, BrokerOptions};
 
@@ -18,6 +19,8 @@ pub(crate) struct Shared {
     pub advertised: Advertised,
     /// The log's id: what tells clients this cluster from another.
     pub cluster_id: StrBytes,
+    /// Consumer groups.
+    pub groups: Arc<Coordinator>,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
     /// Room for requests in reception; see [`limits::RECEIVE_BYTES_MAX`].
@@ -33,6 +36,7 @@ impl Shared {
         Self {
             log,
             cluster_id,
+            groups: Arc::new(Coordinator::new(options.groups.clone())),
             options,
             advertised,
             stop: CancellationToken::new(),

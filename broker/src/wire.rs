@@ -12,10 +12,21 @@ pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
     ///
     /// Cancellation: harmless.
     fn readable(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Waits until the other side has closed. It never does while there is something to read.
+    ///
+    /// Cancellation: harmless.
+    fn closed(&self) -> impl Future<Output = ()> + Send;
 }
 
 impl Wire for TcpStream {
     async fn readable(&self) -> io::Result<()> {
         TcpStream::readable(self).await
+    }
+
+    async fn closed(&self) {
+        if let Ok(1..) = self.peek(&mut [0]).await {
+            std::future::pending().await
+        }
     }
 }

@@ -3,20 +3,36 @@
 //! To add one: a line in the table, and a module with
 //! `pub async fn handle(call: &Call<'_>, request: XRequest) -> XResponse`. Its first act is to ask
 //! [`Call::authorize`]; its errors are fields of the answer. It runs alone on its connection, may
-//! be dropped at any `await` when the broker stops, and runs to its end when the client goes away.
+//! be dropped at any `await` when the broker stops, and runs to its end when the client goes away,
+//! unless [`Api::ends_with_its_client`].
 
 pub(crate) mod error;
 pub(crate) mod produce;
 
 mod api_versions;
+mod delete_groups;
+mod describe_groups;
 mod fetch;
+mod find_coordinator;
+mod group;
+mod heartbeat;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod sync_group;
 
 use bytes::Bytes;
 
 use crate::codec::messages::{
-    ApiVersionsRequest, FetchRequest, ListOffsetsRequest, MetadataRequest, ProduceRequest,
+    ApiVersionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
+    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
 };
 use crate::codec::{self, Answer, ApiKey, Reply, RequestHead};
 use crate::error::ConnectionError;
@@ -33,6 +49,13 @@ pub(crate) struct Api {
     pub max: i16,
     /// How the head of a request of this version is laid out.
     header_version: fn(i16) -> i16,
+}
+
+impl Api {
+    /// Whether a request is given up when its client is gone.
+    pub fn ends_with_its_client(self) -> bool {
+        matches!(self.key, ApiKey::JoinGroup | ApiKey::SyncGroup)
+    }
 }
 
 /// What a handler is told beside the request.
@@ -142,5 +165,16 @@ apis! {
     Fetch FetchRequest 4..=12 => fetch;
     ListOffsets ListOffsetsRequest 1..=7 => list_offsets;
     Metadata MetadataRequest 0..=11 => metadata;
+    OffsetCommit OffsetCommitRequest 2..=8 => offset_commit;
+    OffsetFetch OffsetFetchRequest 1..=8 => offset_fetch;
+    FindCoordinator FindCoordinatorRequest 0..=4 => find_coordinator;
+    JoinGroup JoinGroupRequest 0..=7 => join_group;
+    Heartbeat HeartbeatRequest 0..=4 => heartbeat;
+    LeaveGroup LeaveGroupRequest 0..=4 => leave_group;
+    SyncGroup SyncGroupRequest 0..=5 => sync_group;
+    DescribeGroups DescribeGroupsRequest 0..=5 => describe_groups;
+    ListGroups ListGroupsRequest 0..=4 => list_groups;
     ApiVersions ApiVersionsRequest 0..=4 => api_versions;
+    DeleteGroups DeleteGroupsRequest 0..=2 => delete_groups;
+    OffsetDelete OffsetDeleteRequest 0..=0 => offset_delete;
 }

@@ -57,9 +57,6 @@ pub enum GroupError {
     /// There is no such group.
     #[error("there is no such group")]
     NotFound,
-    /// A member of the group subscribes to the topic.
-    #[error("a member of the group subscribes to the topic")]
-    SubscribedToTopic,
 }
 
 /// An answer to a request that waited.

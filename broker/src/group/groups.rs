@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::answer::{Answer, GroupError};
+use super::answer::{Answer, GroupError, JoinRefused};
 use super::describe::{Described, Listed, Subscribed};
 use super::request::{Commit, Join, Leaver, MemberRef, Sync, Ticket};
 use super::state::{Context, Group, GroupState, Phase};
@@ -36,7 +36,7 @@ impl Groups {
     pub fn join(&mut self, group: &Arc<str>, join: Join, now: u64, answers: &mut Vec<Answer>) {
         if let Err(error) = self.admit(group, &join, now, answers) {
             let member = join.member.clone().unwrap_or_else(|| "".into());
-            let refused = super::JoinRefused { error, member };
+            let refused = JoinRefused { error, member };
             return answers.push(Answer::Join(join.ticket, Err(refused)));
         }
         self.with(group, now, answers, |g, cx| g.join(join, cx));

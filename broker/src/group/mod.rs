@@ -9,7 +9,7 @@
 //! - [`groups`]: all groups of a broker, and when the next one wants to be woken.
 //!
 //! All of these are pure: time is an argument, and a request that must wait is a [`Ticket`] that is
-//! answered by a later event. Members live in memory only: after a restart of the broker they are
+//! answered by a later event. `coordinator` gives them a clock and those who wait. Members live in memory only: after a restart of the broker they are
 //! told that nobody knows them, and join again. Committed offsets are the log's, and durable.
 
 pub mod answer;
@@ -18,6 +18,7 @@ pub mod limits;
 pub mod options;
 pub mod request;
 
+mod coordinator;
 mod describe;
 mod expiry;
 mod join;
@@ -31,7 +32,8 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, GroupError, JoinRefused, Joined, JoinedMember, Synced};
+pub use answer::{GroupError, JoinedMember};
+pub(crate) use coordinator::Coordinator;
 pub use describe::{Described, DescribedMember, Listed, Subscribed};
 pub use groups::Groups;
 pub use options::GroupOptions;

@@ -15,6 +15,7 @@ pub(crate) enum Operation {
     Read,
     Write,
     Create,
+    Delete,
     Describe,
 }
 
@@ -22,6 +23,9 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource<'a> {
     Topic(&'a str),
+    Group(&'a str),
+    TransactionalId(&'a str),
+    Cluster,
 }
 
 /// Whether it may. Every request asks this before it does anything.

@@ -1,7 +1,7 @@
 //! Joining, sharing out, and doing it again.
 
-use super::super::answer::GroupError;
-use super::super::request::Join;
+use super::super::answer::{Answer, GroupError};
+use super::super::request::{Join, Sync, Ticket};
 use super::super::{GroupOptions, GroupState};
 use super::rig::*;
 
@@ -266,8 +266,8 @@ fn a_sync_for_another_generation_protocol_or_type_is_refused() {
     let other = rig.sync(member("b"), generation, &[]);
     assert_eq!(rig.synced(other), Err(GroupError::UnknownMember));
     for (kind, protocol) in [("connect", "range"), ("consumer", "robin")] {
-        let sync = super::super::Sync {
-            ticket: super::super::Ticket(u64::MAX),
+        let sync = Sync {
+            ticket: Ticket(u64::MAX),
             member: member("a"),
             generation,
             protocol_type: Some(kind.into()),
@@ -277,13 +277,7 @@ fn a_sync_for_another_generation_protocol_or_type_is_refused() {
         let mut out = Vec::new();
         rig.groups.sync(&GROUP.into(), sync, rig.now, &mut out);
         let refused = Err(GroupError::InconsistentProtocol);
-        assert_eq!(
-            out,
-            [super::super::Answer::Sync(
-                super::super::Ticket(u64::MAX),
-                refused
-            )]
-        );
+        assert_eq!(out, [Answer::Sync(Ticket(u64::MAX), refused)]);
     }
 }
 
