@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::StartError;
 use crate::limits::STOP_TIME_MAX;
 use crate::options::{Advertised, BrokerOptions};
+use crate::security::Security;
 use crate::server;
 use crate::shared::Shared;
 
@@ -51,6 +52,7 @@ impl Broker {
     /// As [`Broker::start`].
     pub async fn start_on(log: Arc<Log>, options: BrokerOptions) -> Result<Self, StartError> {
         options.check()?;
+        let security = security(&options).await?;
         let addr = options.listen;
         let listen = |source| StartError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
@@ -69,7 +71,7 @@ impl Broker {
             %advertised,
             "serving Kafka's protocol"
         );
-        let shared = Arc::new(Shared::new(log, options, advertised));
+        let shared = Arc::new(Shared::new(log, security, options, advertised));
         tokio::spawn(shared.groups.clone().keep_time(shared.stop.clone()));
         let connections = TaskTracker::new();
         let server = tokio::spawn(server::run(shared.clone(), listener, connections.clone()));
@@ -107,6 +109,14 @@ impl Broker {
         // Closing the log blocks.
         let _ = tokio::task::spawn_blocking(move || drop(log)).await;
     }
+}
+
+/// Hashing passwords and reading files blocks.
+async fn security(options: &BrokerOptions) -> Result<Security, StartError> {
+    let options = options.security.clone();
+    let made = tokio::task::spawn_blocking(move || Security::new(&options)).await;
+    let made = made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    Ok(made?)
 }
 
 impl Drop for Broker {

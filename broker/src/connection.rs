@@ -16,6 +16,7 @@ use crate::codec::{Frame, FrameReader};
 use crate::error::ConnectionError;
 use crate::limits::{RECEIVE_TIME_MAX, SEND_STALL_MAX};
 use crate::pipeline::Pipeline;
+use crate::security;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::wire::Wire;
@@ -23,7 +24,7 @@ use crate::wire::Wire;
 /// One client's connection.
 pub(crate) struct Connection<W> {
     shared: Arc<Shared>,
-    session: Session,
+    session: Arc<Session>,
     wire: W,
     reader: FrameReader,
     pipeline: Pipeline,
@@ -42,11 +43,9 @@ enum Event {
 }
 
 impl<W: Wire> Connection<W> {
-    pub fn new(shared: Arc<Shared>, session: Session, wire: W) -> Self {
-        let reader = FrameReader::new(
-            shared.options.request_bytes_max,
-            shared.receive_room.clone(),
-        );
+    pub fn new(shared: Arc<Shared>, session: Arc<Session>, wire: W) -> Self {
+        let limit = request_bytes_max(&shared, &session);
+        let reader = FrameReader::new(limit, shared.receive_room.clone());
         Self {
             shared,
             session,
@@ -68,6 +67,9 @@ impl<W: Wire> Connection<W> {
                 && let Some(frame) = self.reader.next()?
             {
                 self.take(frame).await?;
+                if self.session.has_failed() {
+                    return Ok(());
+                }
             }
             match self.wait().await? {
                 Event::Done => self.answer().await?,
@@ -94,7 +96,7 @@ impl<W: Wire> Connection<W> {
     /// Starts a Produce request, or runs another one to its end.
     async fn take(&mut self, frame: Frame) -> Result<(), ConnectionError> {
         let permit = frame.permit;
-        match api::open(frame.bytes)? {
+        match api::open(frame.bytes, &self.session)? {
             Opened::Produce(head, body) => {
                 let call = Call::new(&self.shared, &self.session, &head);
                 let started = api::produce::start(&call, body).await?;
@@ -116,6 +118,9 @@ impl<W: Wire> Connection<W> {
                     () = self.shared.stop.cancelled() => return Ok(()),
                 };
                 drop(permit);
+                // The client may just have logged in.
+                let limit = request_bytes_max(&self.shared, &self.session);
+                self.reader.set_request_bytes_max(limit);
                 send(&mut self.wire, &mut reply).await
             }
             Opened::Refused(mut reply) => {
@@ -142,6 +147,14 @@ impl<W: Wire> Connection<W> {
             self.answer().await?;
         }
         Ok(())
+    }
+}
+
+/// Largest request that a client may send now.
+fn request_bytes_max(shared: &Shared, session: &Session) -> usize {
+    match session.principal() {
+        Some(_) => shared.options.request_bytes_max,
+        None => security::limits::REQUEST_BYTES_MAX,
     }
 }
 

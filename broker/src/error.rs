@@ -14,12 +14,16 @@ pub enum StartError {
     #[error(
         "start the broker: {addr} can be reached from other machines, and clients are not \
          authenticated: anybody could read, write and delete every topic. Cure: listen at \
-         127.0.0.1, or set allow_anonymous_network = true if the network itself is closed"
+         127.0.0.1, or name users who must log in, or a client_ca whose certificates clients must \
+         have, or set allow_anonymous_network = true if the network itself is closed"
     )]
     Anonymous {
         /// The address.
         addr: SocketAddr,
     },
+    /// Users, rules or certificates are of no use.
+    #[error("start the broker: {0}")]
+    Security(#[from] crate::security::options::SecurityError),
     /// Clients cannot be told where to connect.
     #[error(
         "start the broker: {addr} stands for every address of this machine, and clients must be \
@@ -72,9 +76,21 @@ pub(crate) enum ConnectionError {
         min: i16,
         max: i16,
     },
+    /// The client must say who it is first.
+    #[error(
+        "the client asked for {api} before it logged in. Cure, in the client: security.protocol = \
+         SASL_SSL (or SASL_PLAINTEXT) with a mechanism, user and password"
+    )]
+    NotLoggedIn { api: &'static str },
     /// A request without an answer failed: this is the only way to say so.
     #[error("a Produce request with acks=0 failed: {0}")]
     Unanswered(String),
+    /// The client speaks no TLS, or another one, or has not the certificate that it needs.
+    #[error("no encrypted connection: {0}")]
+    Tls(#[source] io::Error),
+    /// The client has not said who it is in time.
+    #[error("the client had not logged in after {0:?}")]
+    LoginStalled(Duration),
     /// The request did not arrive in time.
     #[error("a request was not whole after {0:?}")]
     ReceiveStalled(Duration),

@@ -36,3 +36,6 @@ pub use broker::Broker;
 pub use error::StartError;
 pub use group::GroupOptions;
 pub use options::{Advertised, BrokerOptions};
+pub use security::options::{
+    Operation, Pattern, Rule, SecurityError, SecurityOptions, TlsOptions, User, UserSecret,
+};

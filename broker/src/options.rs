@@ -8,6 +8,7 @@ use outbox_log_broker::{LogOptions, TopicOptions};
 use crate::error::StartError;
 use crate::group::GroupOptions;
 use crate::limits;
+use crate::security::options::SecurityOptions;
 
 /// How a broker is started.
 #[derive(Clone, Debug)]
@@ -19,8 +20,10 @@ pub struct BrokerOptions {
     /// What clients are told to connect to. Default `None`: the address that is listened at, which
     /// must be a definite one then.
     pub advertised: Option<Advertised>,
+    /// Who may connect and what for. Default: nobody is asked anything.
+    pub security: SecurityOptions,
     /// Anybody who reaches the address may read, write and delete everything. Default `false`: an
-    /// address other than a loopback one is refused.
+    /// address other than a loopback one is refused unless clients must prove who they are.
     pub allow_anonymous_network: bool,
     /// The one broker's id, which clients are told. Default 1.
     pub node_id: i32,
@@ -55,6 +58,7 @@ impl BrokerOptions {
             log,
             listen,
             advertised: None,
+            security: SecurityOptions::default(),
             allow_anonymous_network: false,
             node_id: 1,
             auto_create_topics: true,
@@ -68,7 +72,8 @@ impl BrokerOptions {
 
     pub(crate) fn check(&self) -> Result<(), StartError> {
         let addr = self.listen;
-        if !addr.ip().is_loopback() && !self.allow_anonymous_network {
+        let open = !self.security.authenticates() && !self.allow_anonymous_network;
+        if !addr.ip().is_loopback() && open {
             return Err(StartError::Anonymous { addr });
         }
         if addr.ip().is_unspecified() && self.advertised.is_none() {

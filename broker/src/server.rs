@@ -7,13 +7,16 @@ use std::sync::Arc;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
+use crate::error::ConnectionError;
 use crate::limits::{ACCEPT_PAUSE, KEEPALIVE};
-use crate::security::Principal;
+use crate::security::limits::LOGIN_TIME_MAX;
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::wire::Wire;
 
 /// Accepts connections until the broker stops.
 pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, connections: TaskTracker) {
@@ -53,15 +56,44 @@ async fn serve(
         tracing::debug!(%peer, %error, "a connection was gone at once");
         return;
     }
-    let session = Session {
-        peer,
-        principal: Principal::Anonymous,
-    };
     tracing::debug!(%peer, "connected");
-    match Connection::new(shared, session, stream).run().await {
+    let served = match shared.security.tls.clone() {
+        None => converse(shared, stream, peer, false).await,
+        Some(tls) => match timeout(LOGIN_TIME_MAX, tls.accept(stream)).await {
+            Ok(Ok(stream)) => converse(shared, stream, peer, true).await,
+            Ok(Err(error)) => Err(ConnectionError::Tls(error)),
+            Err(_) => Err(ConnectionError::LoginStalled(LOGIN_TIME_MAX)),
+        },
+    };
+    match served {
         Ok(()) => tracing::debug!(%peer, "disconnected"),
         Err(error) if error.is_usual() => tracing::debug!(%peer, %error, "disconnected"),
         Err(error) => tracing::warn!(%peer, %error, "closed a connection"),
+    }
+}
+
+async fn converse(
+    shared: Arc<Shared>,
+    wire: impl Wire,
+    peer: SocketAddr,
+    encrypted: bool,
+) -> Result<(), ConnectionError> {
+    let session = Arc::new(Session::new(peer, encrypted, shared.security.newcomer()));
+    let connection = Connection::new(shared, session.clone(), wire);
+    // Dropping a connection that has not logged in abandons nothing but the log-in.
+    tokio::select! {
+        ended = connection.run() => ended,
+        () = overdue(&session) => Err(ConnectionError::LoginStalled(LOGIN_TIME_MAX)),
+    }
+}
+
+/// Returns when a client should have logged in and has not.
+async fn overdue(session: &Session) {
+    if session.principal().is_none() {
+        tokio::time::sleep(LOGIN_TIME_MAX).await;
+    }
+    if session.principal().is_some() {
+        std::future::pending().await
     }
 }
 

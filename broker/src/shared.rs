@@ -10,6 +10,7 @@ use crate::codec::{StrBytes, frame_room};
 use crate::group::Coordinator;
 use crate::limits;
 use crate::options::{Advertised, BrokerOptions};
+use crate::security::Security;
 
 /// One broker.
 pub(crate) struct Shared {
@@ -21,6 +22,8 @@ pub(crate) struct Shared {
     pub cluster_id: StrBytes,
     /// Consumer groups.
     pub groups: Arc<Coordinator>,
+    /// Who clients are, and what they may do.
+    pub security: Security,
     /// Cancelled when the broker is to stop.
     pub stop: CancellationToken,
     /// Room for requests in reception; see [`limits::RECEIVE_BYTES_MAX`].
@@ -30,12 +33,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub fn new(log: Arc<Log>, options: BrokerOptions, advertised: Advertised) -> Self {
+    pub fn new(
+        log: Arc<Log>,
+        security: Security,
+        options: BrokerOptions,
+        advertised: Advertised,
+    ) -> Self {
         let receive = limits::RECEIVE_BYTES_MAX.max(options.request_bytes_max);
         let cluster_id = StrBytes::from_string(log.id().simple().to_string());
         Self {
             log,
             cluster_id,
+            security,
             groups: Arc::new(Coordinator::new(options.groups.clone())),
             options,
             advertised,

@@ -4,6 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// A stream that can be waited for without a buffer, so that an idle connection needs none.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {
@@ -28,5 +29,20 @@ impl Wire for TcpStream {
         if let Ok(1..) = self.peek(&mut [0]).await {
             std::future::pending().await
         }
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    async fn readable(&self) -> io::Result<()> {
+        let (stream, tls) = self.get_ref();
+        // Otherwise there is something that has been decrypted already, or there will be nothing.
+        match tls.wants_read() {
+            true => stream.readable().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn closed(&self) {
+        Wire::closed(self.get_ref().0).await;
     }
 }

@@ -24,6 +24,8 @@ mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod sasl_authenticate;
+mod sasl_handshake;
 mod sync_group;
 
 use bytes::Bytes;
@@ -32,11 +34,12 @@ use crate::codec::messages::{
     ApiVersionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, FetchRequest,
     FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
     ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SyncGroupRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest, SyncGroupRequest,
 };
 use crate::codec::{self, Answer, ApiKey, Reply, RequestHead};
 use crate::error::ConnectionError;
-use crate::security::{self, Operation, Resource};
+use crate::security::{Operation, Resource};
 use crate::session::Session;
 use crate::shared::Shared;
 
@@ -52,6 +55,12 @@ pub(crate) struct Api {
 }
 
 impl Api {
+    /// Whether a client may ask before it has logged in.
+    fn is_for_everybody(self) -> bool {
+        use ApiKey::{ApiVersions, SaslAuthenticate, SaslHandshake};
+        matches!(self.key, ApiVersions | SaslHandshake | SaslAuthenticate)
+    }
+
     /// Whether a request is given up when its client is gone.
     pub fn ends_with_its_client(self) -> bool {
         matches!(self.key, ApiKey::JoinGroup | ApiKey::SyncGroup)
@@ -87,7 +96,8 @@ impl<'a> Call<'a> {
 
     /// Whether this client may.
     pub fn authorize(&self, operation: Operation, resource: Resource<'_>) -> bool {
-        security::authorize(&self.session.principal, operation, resource)
+        let who = self.session.principal();
+        who.is_some_and(|who| self.shared.security.allows(who, operation, resource))
     }
 }
 
@@ -105,7 +115,7 @@ pub(crate) enum Opened {
 ///
 /// # Errors
 /// When it asks for nothing that is served.
-pub(crate) fn open(frame: Bytes) -> Result<Opened, ConnectionError> {
+pub(crate) fn open(frame: Bytes, session: &Session) -> Result<Opened, ConnectionError> {
     let opened = RequestHead::open(frame)?;
     let (key, version) = (opened.api_key, opened.version);
     let api = APIS.iter().find(|api| api.key as i16 == key);
@@ -121,6 +131,9 @@ pub(crate) fn open(frame: Bytes) -> Result<Opened, ConnectionError> {
             min: api.min,
             max: api.max,
         });
+    }
+    if session.principal().is_none() && !api.is_for_everybody() {
+        return Err(ConnectionError::NotLoggedIn { api: api.name });
     }
     let (head, body) = opened.finish((api.header_version)(version))?;
     Ok(match api.key {
@@ -174,7 +187,10 @@ apis! {
     SyncGroup SyncGroupRequest 0..=5 => sync_group;
     DescribeGroups DescribeGroupsRequest 0..=5 => describe_groups;
     ListGroups ListGroupsRequest 0..=4 => list_groups;
+    // Version 0 is refused, but looked for by librdkafka.
+    SaslHandshake SaslHandshakeRequest 0..=1 => sasl_handshake;
     ApiVersions ApiVersionsRequest 0..=4 => api_versions;
+    SaslAuthenticate SaslAuthenticateRequest 0..=2 => sasl_authenticate;
     DeleteGroups DeleteGroupsRequest 0..=2 => delete_groups;
     OffsetDelete OffsetDeleteRequest 0..=0 => offset_delete;
 }

@@ -54,6 +54,11 @@ impl FrameReader {
         }
     }
 
+    /// For requests of at most so many bytes from now on.
+    pub fn set_request_bytes_max(&mut self, bytes: usize) {
+        self.request_bytes_max = bytes;
+    }
+
     /// Whether nothing of a frame has been received.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()

@@ -3,4 +3,4 @@
 mod admin;
 mod membership;
 mod offsets;
-mod rig;
+pub mod rig;
