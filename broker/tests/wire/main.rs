@@ -2,10 +2,12 @@
 
 mod api_versions;
 mod fetch;
+mod groups;
 mod hostile;
 mod metadata;
 mod offsets;
 mod pipeline;
 mod produce;
 mod rig;
+mod security;
 mod stopping;
