@@ -11,6 +11,7 @@
 //! - `group`: consumer groups, as a pure state machine with a clock beside it.
 //! - `codec`: the only module that knows how requests are laid out. Every length and count is
 //!   bounded there before anything is allocated.
+//! - `topic_config`: a topic's options under the names that Kafka gives them.
 //! - `security`: who a client is, and what it may do.
 //! - [`limits`]: every bound.
 //!
@@ -30,6 +31,7 @@ mod security;
 mod server;
 mod session;
 mod shared;
+mod topic_config;
 mod wire;
 
 pub use broker::Broker;

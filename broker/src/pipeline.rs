@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
+use outbox_log_broker::batch::BatchHeader;
 use outbox_log_broker::{AppendError, Appended, Submitted};
 
 use crate::api::error::append_error;
@@ -119,6 +120,11 @@ pub(crate) fn note(
     match result {
         Ok(appended) => {
             outcome.base_offset = appended.first_offsets.first().copied().unwrap_or(-1);
+            if let Ok(header) = BatchHeader::parse(&appended.buffer)
+                && header.is_append_time()
+            {
+                outcome.log_append_time = header.max_timestamp;
+            }
             let offsets = shared.log.offsets(&outcome.topic, outcome.partition as u32);
             outcome.log_start_offset = offsets.map_or(-1, |(first, _)| first);
         }

@@ -61,7 +61,7 @@ pub use options::LogOptions;
 pub use producer::{Producer, ProducerDescription};
 pub use publisher::{Publication, Sequence};
 pub use storage::{File, Mode, Storage};
-pub use topic::{Cleanup, Flush, Timestamps, TopicOptions};
+pub use topic::{Cleanup, Flush, Timestamps, TopicOptions, check_topic_name};
 pub use transaction::{TransactionDescription, TransactionState};
 pub use writer::Appended;
 

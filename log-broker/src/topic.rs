@@ -103,7 +103,11 @@ impl Default for TopicOptions {
 }
 
 impl TopicOptions {
-    pub(crate) fn check(&self) -> Result<(), TopicError> {
+    /// Checks what every log checks of a topic's options.
+    ///
+    /// # Errors
+    /// The first option that is out of bounds.
+    pub fn check(&self) -> Result<(), TopicError> {
         let least = HEADER_BYTES as u64;
         let bounds = [
             (
@@ -141,7 +145,10 @@ impl TopicOptions {
 }
 
 /// Checks that a topic's name can be a folder's name, and a Kafka topic's.
-pub(crate) fn check_name(name: &str) -> Result<(), TopicError> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_topic_name(name: &str) -> Result<(), TopicError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let bad = name.chars().find(|&c| !allowed(c));
     let reason = match bad {

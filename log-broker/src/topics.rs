@@ -9,7 +9,7 @@ use crate::error::{AppendError, FetchError, TopicError};
 use crate::limits;
 use crate::log::Log;
 use crate::tables::Tables;
-use crate::topic::{TopicOptions, check_name};
+use crate::topic::{TopicOptions, check_topic_name};
 use crate::wal::Entry;
 use crate::writer::Request;
 
@@ -43,7 +43,7 @@ impl Log {
         name: &str,
         options: TopicOptions,
     ) -> Result<Uuid, TopicError> {
-        check_name(name)?;
+        check_topic_name(name)?;
         options.check()?;
         let id = Uuid::now_v7();
         let entry = Entry::Topic {
@@ -179,6 +179,21 @@ impl Log {
             topic: topic.into(),
             partition,
         })
+    }
+
+    /// The latest timestamp of a record that a partition holds, in ms; `None` when it is empty.
+    ///
+    /// # Errors
+    /// When the partition does not exist.
+    pub fn latest_timestamp(&self, topic: &str, partition: u32) -> Result<Option<i64>, FetchError> {
+        let tables = self.tables();
+        let p = tables.partition(topic, partition);
+        let p = p.ok_or(FetchError::Unknown {
+            topic: topic.into(),
+            partition,
+        })?;
+        let held = p.segments.iter().filter(|s| s.state.end > p.start);
+        Ok(held.map(|s| s.state.max_timestamp).max())
     }
 
     fn known(&self, name: &str) -> Result<(Uuid, TopicOptions), TopicError> {

@@ -11,12 +11,14 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::Batch { source, .. } => batch_error(source),
         AppendError::Invalid(_) => ErrorCode::InvalidRequest,
         AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::BatchTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
         AppendError::Fenced { .. } => ErrorCode::InvalidProducerEpoch,
         // Clients try these again: there may be room then, or another process.
         AppendError::Full(_) | AppendError::ReadOnly(_) | AppendError::Failed(_) => {
             ErrorCode::KafkaStorageError
         }
+        AppendError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         AppendError::Closed => ErrorCode::NotLeaderOrFollower,
         _ => ErrorCode::UnknownServerError,
     }
@@ -50,6 +52,10 @@ pub(crate) fn fetch_error(error: &FetchError) -> ErrorCode {
 pub(crate) fn topic_error(error: &TopicError) -> ErrorCode {
     match error {
         TopicError::Name { .. } => ErrorCode::InvalidTopicException,
+        TopicError::Exists { .. } => ErrorCode::TopicAlreadyExists,
+        TopicError::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
+        TopicError::Partitions { .. } => ErrorCode::InvalidPartitions,
+        TopicError::Full { .. } => ErrorCode::PolicyViolation,
         TopicError::Option { option, .. } if *option == "partitions" => {
             ErrorCode::InvalidPartitions
         }

@@ -1,5 +1,7 @@
 //! ListOffsets: the first, the last, or the one at a time.
 
+use outbox_log_broker::{FetchError, Log};
+
 use super::Call;
 use super::error::fetch_error;
 use crate::codec::ErrorCode;
@@ -14,6 +16,10 @@ use crate::security::{Operation, Resource};
 const LATEST: i64 = -1;
 /// Stands for the first record held.
 const EARLIEST: i64 = -2;
+/// Stands for the record with the latest time, from version 7 on.
+const MAX_TIMESTAMP: i64 = -3;
+/// No such record.
+const NOTHING: (i64, i64) = (-1, -1);
 
 pub(super) async fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let topics = request.topics.into_iter().map(|topic| {
@@ -43,11 +49,11 @@ fn partition(
         Ok(match wanted.timestamp {
             LATEST => (end, -1),
             EARLIEST => (first, -1),
-            timestamp => match log.offset_at_time(topic, index, timestamp)? {
-                Some(found) => (found.offset, found.timestamp),
-                // Everything is older.
-                None => (-1, -1),
+            MAX_TIMESTAMP if call.version >= 7 => match log.latest_timestamp(topic, index)? {
+                Some(latest) => at_time(log, topic, index, latest)?,
+                None => NOTHING,
             },
+            timestamp => at_time(log, topic, index, timestamp)?,
         })
     });
     match found {
@@ -58,6 +64,12 @@ fn partition(
             .with_leader_epoch(if call.version >= 4 { 0 } else { -1 }),
         Err(error) => failed(wanted, fetch_error(&error)),
     }
+}
+
+/// Offset and time of the first record that is not older; nothing when everything is.
+fn at_time(log: &Log, topic: &str, index: u32, timestamp: i64) -> Result<(i64, i64), FetchError> {
+    let found = log.offset_at_time(topic, index, timestamp)?;
+    Ok(found.map_or(NOTHING, |found| (found.offset, found.timestamp)))
 }
 
 fn failed(wanted: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {

@@ -3,6 +3,7 @@
 use outbox_log_broker::TopicOptions;
 
 use super::Call;
+use super::authorized::{NOT_ASKED, allowed_on_cluster, allowed_on_topic};
 use super::error::topic_error;
 use crate::codec::messages::metadata_request::MetadataRequestTopic;
 use crate::codec::messages::metadata_response::{
@@ -17,19 +18,31 @@ const EMPTY_MEANS_NONE: i16 = 1;
 /// The first version that can say that topics are not to be created.
 const SAYS_WHETHER_TO_CREATE: i16 = 4;
 
+/// What is to be done about each topic.
+#[derive(Clone, Copy)]
+struct How {
+    /// It is created if it is not there.
+    create: bool,
+    /// What the client may do with it is told.
+    authorized: bool,
+}
+
 pub(super) async fn handle(call: &Call<'_>, request: MetadataRequest) -> MetadataResponse {
-    let create = call.shared.options.auto_create_topics
-        && (request.allow_auto_topic_creation || call.version < SAYS_WHETHER_TO_CREATE);
+    let how = How {
+        create: call.shared.options.auto_create_topics
+            && (request.allow_auto_topic_creation || call.version < SAYS_WHETHER_TO_CREATE),
+        authorized: request.include_topic_authorized_operations,
+    };
     let named = request.topics.filter(|topics| {
         // Version 0 has no null.
         call.version >= EMPTY_MEANS_NONE || !topics.is_empty()
     });
     let topics = match named {
-        None => every_topic(call),
+        None => every_topic(call, how.authorized),
         Some(named) => {
             let mut topics = Vec::with_capacity(named.len());
             for topic in named {
-                topics.push(one_topic(call, topic, create).await);
+                topics.push(one_topic(call, topic, how).await);
             }
             topics
         }
@@ -39,6 +52,10 @@ pub(super) async fn handle(call: &Call<'_>, request: MetadataRequest) -> Metadat
         .with_brokers(vec![this_broker(call)])
         .with_cluster_id(Some(call.shared.cluster_id.clone()))
         .with_controller_id(node)
+        .with_cluster_authorized_operations(match request.include_cluster_authorized_operations {
+            true => allowed_on_cluster(call),
+            false => NOT_ASKED,
+        })
         .with_topics(topics)
 }
 
@@ -50,13 +67,13 @@ fn this_broker(call: &Call<'_>) -> MetadataResponseBroker {
         .with_port(i32::from(advertised.port))
 }
 
-fn every_topic(call: &Call<'_>) -> Vec<MetadataResponseTopic> {
+fn every_topic(call: &Call<'_>, authorized: bool) -> Vec<MetadataResponseTopic> {
     let topics = call.shared.log.topics().into_iter();
     topics
         .filter(|(name, _)| call.authorize(Operation::Describe, Resource::Topic(name)))
         .map(|(name, options)| {
             let name = StrBytes::from_string(name.to_string());
-            describe(call, TopicName(name), &options)
+            describe(call, TopicName(name), &options, authorized)
         })
         .collect()
 }
@@ -64,7 +81,7 @@ fn every_topic(call: &Call<'_>) -> Vec<MetadataResponseTopic> {
 async fn one_topic(
     call: &Call<'_>,
     topic: MetadataRequestTopic,
-    create: bool,
+    how: How,
 ) -> MetadataResponseTopic {
     let Some(name) = topic.name else {
         // By id only: not before version 12.
@@ -74,16 +91,16 @@ async fn one_topic(
         return failed(name, ErrorCode::TopicAuthorizationFailed);
     }
     if let Some(options) = call.shared.log.topic(&name) {
-        return describe(call, name, &options);
+        return describe(call, name, &options, how.authorized);
     }
-    if !create || !call.authorize(Operation::Create, Resource::Topic(&name)) {
+    if !how.create || !call.authorize(Operation::Create, Resource::Topic(&name)) {
         return failed(name, ErrorCode::UnknownTopicOrPartition);
     }
     let wanted = call.shared.options.topic.clone();
     match call.shared.log.create_topic(&name, wanted).await {
         Ok(options) => {
             tracing::info!(topic = &**name, "created a topic that a client asked for");
-            describe(call, name, &options)
+            describe(call, name, &options, how.authorized)
         }
         Err(error) => {
             tracing::warn!(%error, "a topic that a client asked for was not created");
@@ -92,7 +109,12 @@ async fn one_topic(
     }
 }
 
-fn describe(call: &Call<'_>, name: TopicName, options: &TopicOptions) -> MetadataResponseTopic {
+fn describe(
+    call: &Call<'_>,
+    name: TopicName,
+    options: &TopicOptions,
+    authorized: bool,
+) -> MetadataResponseTopic {
     let node = BrokerId(call.shared.options.node_id);
     let partition = |index| {
         MetadataResponsePartition::default()
@@ -104,6 +126,11 @@ fn describe(call: &Call<'_>, name: TopicName, options: &TopicOptions) -> Metadat
     };
     MetadataResponseTopic::default()
         .with_error_code(NO_ERROR)
+        .with_topic_id(call.shared.log.topic_id(&name).unwrap_or_default())
+        .with_topic_authorized_operations(match authorized {
+            true => allowed_on_topic(call, &name),
+            false => NOT_ASKED,
+        })
         .with_name(Some(name))
         .with_partitions((0..options.partitions).map(partition).collect())
 }

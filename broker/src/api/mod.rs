@@ -9,35 +9,40 @@
 pub(crate) mod error;
 pub(crate) mod produce;
 
+mod alter_configs;
 mod api_versions;
+mod authorized;
+mod create_partitions;
+mod create_topics;
 mod delete_groups;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod fetch;
 mod find_coordinator;
 mod group;
 mod heartbeat;
+mod incremental_alter_configs;
 mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
+mod offset_for_leader_epoch;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
 
 use bytes::Bytes;
 
-use crate::codec::messages::{
-    ApiVersionsRequest, DeleteGroupsRequest, DescribeGroupsRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetDeleteRequest, OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest, SyncGroupRequest,
-};
-use crate::codec::{self, Answer, ApiKey, Reply, RequestHead};
+use crate::codec::{self, Answer, ApiKey, Reply, RequestHead, messages};
 use crate::error::ConnectionError;
 use crate::security::{Operation, Resource};
 use crate::session::Session;
@@ -150,7 +155,7 @@ macro_rules! apis {
             name: stringify!($key),
             min: $min,
             max: $max,
-            header_version: <$request as codec::HeaderVersion>::header_version,
+            header_version: <messages::$request as codec::HeaderVersion>::header_version,
         },)*];
 
         /// Runs a request to its end.
@@ -162,7 +167,7 @@ macro_rules! apis {
             let (id, version) = (call.head.correlation_id, call.version);
             match api.key {
                 $($(ApiKey::$key => {
-                    let request = codec::decode::<$request>(body, api.key, version)?;
+                    let request = codec::decode::<messages::$request>(body, api.key, version)?;
                     Ok($module::handle(call, request).await.reply(id, version)?)
                 })?)*
                 key => Err(ConnectionError::UnknownApi { key: key as i16 }),
@@ -193,4 +198,16 @@ apis! {
     SaslAuthenticate SaslAuthenticateRequest 0..=2 => sasl_authenticate;
     DeleteGroups DeleteGroupsRequest 0..=2 => delete_groups;
     OffsetDelete OffsetDeleteRequest 0..=0 => offset_delete;
+    CreateTopics CreateTopicsRequest 2..=7 => create_topics;
+    DeleteTopics DeleteTopicsRequest 1..=6 => delete_topics;
+    DeleteRecords DeleteRecordsRequest 0..=2 => delete_records;
+    OffsetForLeaderEpoch OffsetForLeaderEpochRequest 2..=4 => offset_for_leader_epoch;
+    DescribeConfigs DescribeConfigsRequest 1..=4 => describe_configs;
+    AlterConfigs AlterConfigsRequest 0..=2 => alter_configs;
+    DescribeLogDirs DescribeLogDirsRequest 1..=4 => describe_log_dirs;
+    CreatePartitions CreatePartitionsRequest 0..=3 => create_partitions;
+    IncrementalAlterConfigs IncrementalAlterConfigsRequest 0..=1 => incremental_alter_configs;
+    ListPartitionReassignments ListPartitionReassignmentsRequest 0..=0
+        => list_partition_reassignments;
+    DescribeCluster DescribeClusterRequest 0..=1 => describe_cluster;
 }

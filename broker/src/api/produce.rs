@@ -20,8 +20,6 @@ const ZSTD_FROM: i16 = 7;
 
 const COMPRESSION_MASK: i16 = 0x07;
 const ZSTD: i16 = 4;
-/// The log stamped the time. Only the log may say so.
-const LOG_APPEND_TIME: i16 = 0x08;
 
 /// A partition's records that are refused, and why.
 type Refusal = (ErrorCode, String);
@@ -134,7 +132,7 @@ fn check(call: &Call<'_>, partition: &PartitionRecords) -> Result<(), Refusal> {
     if header.producer_id >= 0 && (header.base_sequence < 0 || header.producer_epoch < 0) {
         return invalid("a batch with a producer id needs an epoch and a base sequence");
     }
-    if header.attributes & LOG_APPEND_TIME != 0 {
+    if header.is_append_time() {
         let text = "a client may not say that the log stamped the time".to_owned();
         return Err((ErrorCode::InvalidTimestamp, text));
     }

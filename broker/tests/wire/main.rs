@@ -1,5 +1,6 @@
 //! What clients see: bytes over a socket.
 
+mod admin;
 mod api_versions;
 mod fetch;
 mod groups;

@@ -41,6 +41,19 @@ async fn first_last_and_by_time_in_every_version() {
 }
 
 #[tokio::test]
+async fn the_record_with_the_latest_time_is_found_from_version_7_on() {
+    let rig = Rig::with_topic(1).await;
+    let mut client = rig.connect().await;
+    let nothing = list(&mut client, 7, -3).await;
+    assert_eq!((nothing.error_code, nothing.offset), (0, -1));
+    for timestamp in [1000, 5000, 3000] {
+        client.produce(0, batch_at(timestamp, &["x"])).await;
+    }
+    let found = list(&mut client, 7, -3).await;
+    assert_eq!((found.offset, found.timestamp), (1, 5000));
+}
+
+#[tokio::test]
 async fn a_partition_that_is_not_there_is_an_error() {
     let rig = Rig::start().await;
     let mut client = rig.connect().await;

@@ -242,3 +242,19 @@ async fn a_request_that_comes_byte_by_byte_is_read() {
     let answer = only_partition(client.receive::<ProduceRequest>(7, 5).await);
     assert_eq!((answer.error_code, answer.base_offset), (0, 0));
 }
+
+#[tokio::test]
+async fn the_time_that_the_log_stamped_is_told() {
+    let rig = Rig::start().await;
+    let options = outbox_log_broker::TopicOptions {
+        partitions: 1,
+        timestamps: outbox_log_broker::Timestamps::Append,
+        ..outbox_log_broker::TopicOptions::default()
+    };
+    let created = rig.broker.log().create_topic(TOPIC, options).await;
+    created.expect("a topic");
+    let answer = rig.connect().await.produce(0, batch(&["a"])).await;
+    assert_eq!(answer.error_code, 0);
+    // The record said that it is of 1970.
+    assert!(answer.log_append_time_ms > 1_000_000_000_000, "{answer:?}");
+}
