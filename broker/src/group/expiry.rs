@@ -41,7 +41,7 @@ impl Group {
 
     /// Members that joined a generation and never asked for their share hold it up.
     fn expire_syncs(&mut self, cx: &mut Context<'_>) {
-        if !self.sync_deadline_ms.is_some_and(|at| at <= cx.now) {
+        if self.sync_deadline_ms.is_none_or(|at| at > cx.now) {
             return;
         }
         self.sync_deadline_ms = None;

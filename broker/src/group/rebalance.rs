@@ -179,7 +179,7 @@ impl Group {
             offered.filter(|n| supported(n)).map(|n| (n, 0)).collect();
         for member in self.members.values() {
             let mut names = member.protocols.iter().map(|p| &p.name);
-            if let Some(count) = names.find_map(|n| votes.contains_key(n).then_some(n)) {
+            if let Some(count) = names.find(|n| votes.contains_key(n)) {
                 *votes.entry(count).or_default() += 1;
             }
         }
