@@ -8,8 +8,10 @@ mod jars;
 mod process;
 
 pub use jars::Jars;
+pub(crate) use jars::target_folder;
 pub use process::{Process, free_port};
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -66,6 +68,14 @@ impl Kafka {
     /// # Errors
     /// When it cannot be started, or does not answer in time: with the end of its log.
     pub fn start(jars: &Jars, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_on(None, jars, settings)
+    }
+
+    /// The same, on one core alone: the virtual machine then sees no more than that.
+    ///
+    /// # Errors
+    /// As [`Self::start`], and when there is no `taskset`.
+    pub fn start_on(core: Option<usize>, jars: &Jars, settings: &[(&str, &str)]) -> Result<Self> {
         let mut process = Process::empty("kafka")?;
         let controller = free_port()?;
         let mut lines: Vec<String> = SINGLE_NODE
@@ -98,7 +108,14 @@ impl Kafka {
             "failed to format Kafka's data folder: {}",
             String::from_utf8_lossy(&formatted.stderr)
         );
-        let mut server = Command::new("java");
+        let mut server = match core {
+            Some(core) => {
+                let mut pinned = Command::new("taskset");
+                pinned.args(["-c", &core.to_string(), "java"]);
+                pinned
+            }
+            None => Command::new("java"),
+        };
         server
             .args(JVM)
             .args(jars.arguments("kafka.Kafka"))
@@ -110,6 +127,11 @@ impl Kafka {
     /// `host:port` for `bootstrap.servers`.
     pub fn bootstrap(&self) -> String {
         self.process.address()
+    }
+
+    /// The node's folder.
+    pub fn folder(&self) -> &Path {
+        self.process.folder()
     }
 
     /// The server's process id, for its CPU time and memory.

@@ -5,6 +5,7 @@
 //! - [`node`]: relay, log and consumer in one process that a test may kill.
 //! - [`flights`]: real events end to end, with kills on the way.
 //! - [`kafka`]: Apache Kafka from its published jars, to compare with.
+//! - [`librdkafka`]: its load generator and its own tests.
 //! - [`ledger`]: what was committed against what was applied.
 //! - [`seed`]: random numbers that replay.
 
@@ -12,6 +13,7 @@ pub mod conformance;
 pub mod flights;
 pub mod kafka;
 pub mod ledger;
+pub mod librdkafka;
 pub mod node;
 pub mod postgres;
 pub mod seed;

@@ -1,10 +1,12 @@
 //! The project's own tasks.
 //!
 //! - `cargo xtask test [SUITE]`: everything that must hold, with its own set-up;
+//! - `cargo xtask test librdkafka [--listed] [NUMBER]…`: librdkafka's own tests;
 //! - `cargo xtask bench NAME [--json]`: one benchmark, in release mode.
 
 mod bench;
 mod cargo;
+mod librdkafka;
 mod setup;
 mod test;
 mod totals;
@@ -13,13 +15,16 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask test [SUITE]          format, lints, docs and all tests; or one suite's tests
-       cargo xtask bench NAME [--json]   drain, latency, write-cost, held-xmin, idle or flights";
+       cargo xtask test librdkafka       librdkafka's own tests against the broker
+       cargo xtask bench NAME [--json]   drain, latency, write-cost, held-xmin, idle, flights or
+                                         broker (and which of its rows)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ended = match words[..] {
         ["test"] => test::everything(),
+        ["test", "librdkafka", ref rest @ ..] => librdkafka::run(rest),
         ["test", suite] if !suite.starts_with('-') => test::suite(suite),
         ["bench", name, ref rest @ ..] if !name.starts_with('-') => bench::run(name, rest),
         _ => {

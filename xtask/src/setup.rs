@@ -43,12 +43,39 @@ const NEEDS: [Need; 4] = [
     },
 ];
 
-/// Installs what is missing, or says what to install.
+/// What librdkafka needs to be built, with its load generator and its own tests.
+const LIBRDKAFKA: [Need; 2] = [
+    Need {
+        used_by: "librdkafka",
+        probe: &["sh", "-c", "c++ --version && make --version && python3 -V"],
+        packages: &["g++", "make", "python3"],
+    },
+    Need {
+        used_by: "librdkafka",
+        probe: &[
+            "sh",
+            "-c",
+            "printf '#include <openssl/ssl.h>\n#include <zlib.h>\n#include <zstd.h>\n' | cc -E -",
+        ],
+        packages: &["libssl-dev", "zlib1g-dev", "libzstd-dev", "rapidjson-dev"],
+    },
+];
+
+/// Installs what is missing for the tests, or says what to install.
 ///
 /// # Errors
 /// When something is missing and cannot be installed: in one sentence, all of it.
 pub fn provide() -> Result<()> {
-    let missing: Vec<Need> = NEEDS.into_iter().filter(|need| !is_there(need)).collect();
+    provide_all(&NEEDS)
+}
+
+/// The same for what is compared with librdkafka.
+pub fn provide_librdkafka() -> Result<()> {
+    provide_all(&LIBRDKAFKA)
+}
+
+fn provide_all(needs: &[Need]) -> Result<()> {
+    let missing: Vec<Need> = needs.iter().copied().filter(|n| !is_there(n)).collect();
     if missing.is_empty() {
         return Ok(());
     }

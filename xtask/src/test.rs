@@ -116,7 +116,7 @@ fn on_newest(with_postgres: &Path) -> Result<Option<Ran>> {
     clippy::print_stdout,
     reason = "the summary is what this program is for"
 )]
-fn report(totals: Totals, passed: bool) -> Result<bool> {
+pub fn report(totals: Totals, passed: bool) -> Result<bool> {
     println!("{totals}");
     if !passed {
         eprintln!("xtask: FAILED");

@@ -131,7 +131,7 @@ fn copy_dependencies(kept: &Path, partial: &Path) -> Result<()> {
 }
 
 /// Cargo's target folder, which holds the program that runs.
-pub(super) fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let own = std::env::current_exe().context("failed to find the running program")?;
     own.ancestors()
         .find(|folder| folder.join("CACHEDIR.TAG").exists())

@@ -1,10 +1,11 @@
-//! The figures of the project: `cargo xtask bench NAME [--json] [--quick]`.
+//! The figures of the project: `cargo xtask bench NAME [ROW]… [--json] [--quick]`.
 //!
 //! Each benchmark sets up what it needs (its own PostgreSQL with fsync on, its own folders),
 //! measures what it is compared with in the same run, and prints one JSON object last.
 //! `--quick` is a tenth of the size, for trying a change; its figures are not for quoting.
 #![allow(clippy::print_stdout)]
 
+mod broker;
 mod drain;
 mod flights;
 mod held_xmin;
@@ -16,8 +17,10 @@ mod rig;
 mod stats;
 mod write_cost;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+
+const NAMES: &str = "drain latency write-cost held-xmin idle flights broker";
 
 /// How a benchmark is run.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +47,7 @@ impl Run {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut name = None;
+    let mut words = Vec::new();
     let mut run = Run {
         json: false,
         quick: false,
@@ -53,21 +56,28 @@ async fn main() -> anyhow::Result<()> {
         match arg.as_str() {
             "--json" => run.json = true,
             "--quick" => run.quick = true,
-            other if name.is_none() && !other.starts_with('-') => name = Some(other.to_owned()),
+            other if !other.starts_with('-') => words.push(other.to_owned()),
             other => bail!("unknown argument {other:?}"),
         }
     }
-    let name = name.context("which benchmark? drain latency write-cost held-xmin idle flights")?;
+    let (name, rows) = words
+        .split_first()
+        .with_context(|| format!("which benchmark? {NAMES}"))?;
+    ensure!(
+        rows.is_empty() || ["broker", "null-broker"].contains(&name.as_str()),
+        "{name} has no rows to choose from"
+    );
     let result: Value = match name.as_str() {
+        "broker" => broker::run(run, rows)?,
+        // What the row above compares with, as a process of its own.
+        "null-broker" => return broker::null_broker(rows.concat().parse()?),
         "drain" => drain::run(run).await?,
         "latency" => latency::run(run).await?,
         "write-cost" => write_cost::run(run).await?,
         "held-xmin" => held_xmin::run(run).await?,
         "idle" => idle::run(run).await?,
         "flights" => flights::run(run).await?,
-        other => bail!(
-            "no benchmark {other:?}: there are drain latency write-cost held-xmin idle flights"
-        ),
+        other => bail!("no benchmark {other:?}: there are {NAMES}"),
     };
     println!("{result}");
     Ok(())
