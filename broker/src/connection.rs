@@ -95,7 +95,7 @@ impl<W: Wire> Connection<W> {
 
     /// Starts a Produce request, or runs another one to its end.
     async fn take(&mut self, frame: Frame) -> Result<(), ConnectionError> {
-        let permit = frame.permit;
+        let mut permit = frame.permit;
         match api::open(frame.bytes, &self.session)? {
             Opened::Produce(head, body) => {
                 let call = Call::new(&self.shared, &self.session, &head);
@@ -107,6 +107,11 @@ impl<W: Wire> Connection<W> {
             Opened::Other(api, head, body) => {
                 self.drain().await?;
                 let call = Call::new(&self.shared, &self.session, &head);
+                if api.ends_with_its_client() {
+                    // It keeps nothing of the request while it waits for others, which may take
+                    // minutes.
+                    permit = None;
+                }
                 // Boxed, or every idle connection would be as large as the largest handler.
                 let reply = Box::pin(api::answer(&call, api, body));
                 let mut reply = tokio::select! {

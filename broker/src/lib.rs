@@ -11,12 +11,14 @@
 //! - `group`: consumer groups, as a pure state machine with a clock beside it.
 //! - `codec`: the only module that knows how requests are laid out. Every length and count is
 //!   bounded there before anything is allocated.
+//! - [`client`]: the other side, for the project's own tools.
 //! - `topic_config`: a topic's options under the names that Kafka gives them.
 //! - `security`: who a client is, and what it may do.
 //! - [`limits`]: every bound.
 //!
 //! It knows nothing of an outbox.
 
+pub mod client;
 pub mod limits;
 
 mod api;

@@ -66,6 +66,9 @@ pub const STOP_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause after a failed accept, which would otherwise fail again at once (no file descriptors).
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Largest answer that the project's own client takes, in bytes.
+pub const CLIENT_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Longest name of a client that is kept, in bytes.
 pub const CLIENT_ID_BYTES_MAX: usize = 255;
 

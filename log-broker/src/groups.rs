@@ -1,5 +1,6 @@
 //! Offsets of consumer groups: stored durably, by group, topic and partition.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -139,8 +140,12 @@ impl Log {
         group: &str,
         of: &[(Arc<str>, u32)],
     ) -> Result<(), AppendError> {
-        let held = self.group_offsets(group);
-        let known = |(topic, n): &&(Arc<str>, u32)| held.iter().any(|h| h.0 == *topic && h.1 == *n);
+        let held: HashSet<(Arc<str>, u32)> = {
+            let held = self.group_offsets(group).into_iter();
+            held.map(|(topic, partition, _)| (topic, partition))
+                .collect()
+        };
+        let known = |of: &&(Arc<str>, u32)| held.contains(*of);
         let group: Arc<str> = group.into();
         let forgotten = |of: &(Arc<str>, u32)| Entry::GroupForgotten {
             group: group.clone(),

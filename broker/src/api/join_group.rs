@@ -24,6 +24,8 @@ pub(super) async fn handle(call: &Call<'_>, request: JoinGroupRequest) -> JoinGr
     }
     let group = name(&request.group_id);
     let join = join(call, &request);
+    // Nothing of the request is kept while its member waits.
+    drop(request);
     let joined = match call.shared.groups.join(&group, join).await {
         Ok(joined) => joined,
         Err(no) => return refused(call, group_error(no.error), text(&no.member)),

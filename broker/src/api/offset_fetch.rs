@@ -40,7 +40,12 @@ pub(super) async fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> Offs
                 .into_iter()
                 .map(|topic| (topic.name, topic.partition_indexes))
         });
-        let (found, error) = fetch(call, &request.group_id, wanted(topics));
+        let (found, error) = fetch(
+            call,
+            &request.group_id,
+            wanted(topics),
+            request.require_stable,
+        );
         let topics = found.into_iter().map(|(topic, offsets)| {
             let partitions = offsets.into_iter().map(|offset| partition(call, offset));
             OffsetFetchResponseTopic::default()
@@ -66,7 +71,12 @@ pub(super) async fn handle(call: &Call<'_>, request: OffsetFetchRequest) -> Offs
                     .into_iter()
                     .map(|topic| (topic.name, topic.partition_indexes))
             });
-            let (found, error) = fetch(call, &group.group_id, wanted(topics));
+            let (found, error) = fetch(
+                call,
+                &group.group_id,
+                wanted(topics),
+                request.require_stable,
+            );
             let topics = found.into_iter().map(|(topic, offsets)| {
                 OffsetFetchResponseTopics::default()
                     .with_name(TopicName(text(&topic)))
@@ -91,10 +101,22 @@ fn wanted(topics: Option<impl Iterator<Item = (TopicName, Vec<i32>)>>) -> Wanted
 
 /// Looks up what is wanted. When the group may not be looked at, that is every partition's answer
 /// too, for the first version has no other place to say so.
-fn fetch(call: &Call<'_>, group: &str, wanted: Wanted) -> (Found, Result<(), ErrorCode>) {
+fn fetch(
+    call: &Call<'_>,
+    group: &str,
+    wanted: Wanted,
+    stable: bool,
+) -> (Found, Result<(), ErrorCode>) {
     let allowed = check_access(call, Operation::Describe, group);
     let may_see = |topic: &str| call.authorize(Operation::Describe, Resource::Topic(topic));
     let log = &call.shared.log;
+    // Whoever wants stable offsets waits for open transactions.
+    let pending = if stable {
+        log.pending_offsets(group)
+    } else {
+        BTreeSet::new()
+    };
+    let unstable = |topic: &Arc<str>, partition: u32| pending.contains(&(topic.clone(), partition));
     let mut found = Found::new();
     let Some(wanted) = wanted else {
         let all = if allowed.is_ok() {
@@ -104,7 +126,11 @@ fn fetch(call: &Call<'_>, group: &str, wanted: Wanted) -> (Found, Result<(), Err
         };
         for (topic, partition, offset) in all {
             if may_see(&topic) {
-                let (partition, result) = (partition as i32, Ok(Some(offset)));
+                let result = match unstable(&topic, partition) {
+                    true => Err(ErrorCode::UnstableOffsetCommit),
+                    false => Ok(Some(offset)),
+                };
+                let partition = partition as i32;
                 let offsets = found.entry(topic).or_default();
                 offsets.push(FoundOffset { partition, result });
             }
@@ -118,7 +144,10 @@ fn fetch(call: &Call<'_>, group: &str, wanted: Wanted) -> (Found, Result<(), Err
             partition,
             result: allowed
                 .and(visible)
-                .map(|()| log.committed(group, &topic, partition as u32)),
+                .and_then(|()| match unstable(&topic, partition as u32) {
+                    true => Err(ErrorCode::UnstableOffsetCommit),
+                    false => Ok(log.committed(group, &topic, partition as u32)),
+                }),
         });
         found.insert(topic.clone(), offsets.collect());
     }

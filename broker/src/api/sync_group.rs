@@ -30,6 +30,8 @@ pub(super) async fn handle(call: &Call<'_>, request: SyncGroupRequest) -> SyncGr
         protocol: request.protocol_name.as_ref().map(name),
         assignments: shares.collect(),
     };
+    // Nothing of the request is kept while its member waits.
+    drop(request);
     match call.shared.groups.sync(&group, sync).await {
         Ok(share) => {
             let response = SyncGroupResponse::default().with_assignment(share.assignment);

@@ -18,11 +18,13 @@ pub(crate) use head::RequestHead;
 pub(crate) use produce::{PartitionOutcome, PartitionRecords, ProduceAnswer, ProduceRequest};
 pub(crate) use proto_kafka::ResponseError as ErrorCode;
 pub(crate) use proto_kafka::messages::{self, ApiKey};
-pub(crate) use proto_kafka::protocol::{HeaderVersion, StrBytes};
+pub(crate) use proto_kafka::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 pub(crate) use reply::Reply;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use proto_kafka::protocol::{Decodable, Encodable};
+
+/// What an encoder answers.
+pub(crate) type EncodeResult<T> = Result<T, proto_kafka::ProtoError>;
 
 /// No error, on the wire.
 pub(crate) const NO_ERROR: i16 = 0;

@@ -31,6 +31,8 @@ use options::{SecurityError, SecurityOptions};
 
 use access::Access;
 use users::Users;
+pub(crate) use users::nonce;
+pub(crate) use verifier::{Hash, is_same};
 
 /// The security of a running broker.
 pub(crate) struct Security {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api_versions;
+mod client;
 mod fetch;
 mod groups;
 mod hostile;

@@ -1,5 +1,6 @@
 //! The methods of a log for producers and transactions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -142,6 +143,12 @@ impl Log {
     /// As [`Log::append`].
     pub fn forget_idle_producers(&self, now_ms: i64) -> Result<(), AppendError> {
         self.keeper().forget_idle(now_ms)
+    }
+
+    /// The partitions of which a group's offsets wait for an open transaction to end: what is
+    /// committed for them may change at any time.
+    pub fn pending_offsets(&self, group: &str) -> BTreeSet<(Arc<str>, u32)> {
+        self.tables().transactions.pending_offsets(group)
     }
 
     /// Every transactional id.

@@ -80,6 +80,12 @@ impl Transaction {
         self.is_ongoing() && self.partitions.contains(&(topic.clone(), partition))
     }
 
+    /// The partitions whose offsets of a group wait for the end.
+    fn pending_offsets(&self, group: &str) -> impl Iterator<Item = (Arc<str>, u32)> {
+        let offsets = self.offsets.keys().filter(move |(of, ..)| **of == *group);
+        offsets.map(|(_, topic, partition)| (topic.clone(), *partition))
+    }
+
     /// How many offsets wait for the end.
     pub fn offset_count(&self) -> usize {
         self.offsets.len()
@@ -122,6 +128,16 @@ impl Transactions {
     /// When the next open transaction times out, in ms of wall time.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The partitions of which a group's offsets wait for an open transaction to end.
+    pub fn pending_offsets(&self, group: &str) -> BTreeSet<(Arc<str>, u32)> {
+        let open = self
+            .deadlines
+            .iter()
+            .filter_map(|(_, id)| self.by_id.get(id));
+        open.flat_map(|transaction| transaction.pending_offsets(group))
+            .collect()
     }
 
     /// The open transactions that have timed out.

@@ -2,5 +2,5 @@
 
 mod access;
 mod login;
-mod rig;
+pub mod rig;
 mod tls;

@@ -62,6 +62,8 @@ pub struct Scram {
     pub hmac: hmac::Algorithm,
     pub digest: &'static digest::Algorithm,
     pub pbkdf2: pbkdf2::Algorithm,
+    /// Puts its own nonce in front once more, as librdkafka before 2.6 does.
+    pub repeats_nonce: bool,
 }
 
 pub fn scrams() -> [Scram; 2] {
@@ -70,12 +72,14 @@ pub fn scrams() -> [Scram; 2] {
         hmac: hmac::HMAC_SHA256,
         digest: &digest::SHA256,
         pbkdf2: pbkdf2::PBKDF2_HMAC_SHA256,
+        repeats_nonce: false,
     };
     let sha512 = Scram {
         mechanism: "SCRAM-SHA-512",
         hmac: hmac::HMAC_SHA512,
         digest: &digest::SHA512,
         pbkdf2: pbkdf2::PBKDF2_HMAC_SHA512,
+        repeats_nonce: true,
     };
     [sha256, sha512]
 }
@@ -90,7 +94,8 @@ impl Scram {
     pub async fn log_in(&self, client: &mut Client, user: &str, password: &str) -> i16 {
         let shaken = handshake(client, self.mechanism).await;
         assert_eq!(shaken.error_code, 0);
-        let bare = format!("n={user},r=fyko+d2lbbFgONRv9qkxdawL");
+        let own_nonce = "fyko+d2lbbFgONRv9qkxdawL";
+        let bare = format!("n={user},r={own_nonce}");
         let challenge = authenticate(client, format!("n,,{bare}").as_bytes()).await;
         assert_eq!(challenge.error_code, 0);
         let challenge = String::from_utf8(challenge.auth_bytes.to_vec()).expect("text");
@@ -110,7 +115,8 @@ impl Scram {
         );
         let client_key = self.hmac(&salted, "Client Key");
         let stored_key = digest::digest(self.digest, &client_key);
-        let unproved = format!("c=biws,r={nonce}");
+        let repeated = if self.repeats_nonce { own_nonce } else { "" };
+        let unproved = format!("c=biws,r={repeated}{nonce}");
         let signed = format!("{bare},{challenge},{unproved}");
         let signature = self.hmac(stored_key.as_ref(), &signed);
         let proof: Vec<u8> = client_key
