@@ -52,6 +52,14 @@ impl Jars {
         java
     }
 
+    /// The same, with compiled classes of one's own.
+    pub fn java_with(&self, classes: &Path, main: &str) -> Command {
+        let class_path = format!("{}:{}", classes.display(), self.class_path());
+        let mut java = Command::new("java");
+        java.args(JVM).args(["-cp", &class_path, main]);
+        java
+    }
+
     /// The class path and the main class, for a `java` with other settings.
     pub fn arguments(&self, main: &str) -> [String; 3] {
         ["-cp".to_owned(), self.class_path(), main.to_owned()]
