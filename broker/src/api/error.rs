@@ -14,6 +14,13 @@ pub(crate) fn append_error(error: &AppendError) -> ErrorCode {
         AppendError::BatchTooLarge { .. } => ErrorCode::MessageTooLarge,
         AppendError::Unknown { .. } => ErrorCode::UnknownTopicOrPartition,
         AppendError::Fenced { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::OutOfOrder { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        // Clients take this for success.
+        AppendError::OldDuplicate { .. } => ErrorCode::DuplicateSequenceNumber,
+        AppendError::StaleProducer { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::UnknownProducer { .. } => ErrorCode::UnknownProducerId,
+        AppendError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
+        AppendError::NoTransactionalId { .. } => ErrorCode::InvalidProducerIdMapping,
         // Clients try these again: there may be room then, or another process.
         AppendError::Full(_) | AppendError::ReadOnly(_) | AppendError::Failed(_) => {
             ErrorCode::KafkaStorageError

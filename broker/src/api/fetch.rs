@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
+use outbox_log_broker::Isolation;
+
 use super::Call;
 use super::error::fetch_error;
 use crate::codec::messages::FetchRequest;
@@ -14,7 +16,7 @@ use crate::limits::{FETCH_ANSWER_BYTES_MAX, FETCH_LEAN_BYTES, FETCH_WAIT_MAX};
 use crate::security::{Operation, Resource};
 
 /// The isolation level that leaves out open and aborted transactions.
-const READ_COMMITTED: i8 = 1;
+pub(super) const READ_COMMITTED: i8 = 1;
 
 pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> FetchAnswer {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
@@ -92,17 +94,20 @@ impl<'a> Look<'a> {
             return self.failed(wanted, ErrorCode::UnknownTopicOrPartition);
         };
         let log = &self.call.shared.log;
-        let (first, end) = match log.offsets(topic, index) {
-            Ok(offsets) => offsets,
+        let committed = self.request.isolation_level == READ_COMMITTED;
+        let offsets = log.offsets(topic, index);
+        let found = offsets.and_then(|found| Ok((found, log.last_stable_offset(topic, index)?)));
+        let ((first, end), stable) = match found {
+            Ok(found) => found,
             Err(error) => return self.failed(wanted, fetch_error(&error)),
         };
         let mut answer = FetchedPartition {
             partition: wanted.partition,
             error_code: NO_ERROR,
             high_watermark: end,
-            last_stable_offset: end,
+            last_stable_offset: stable,
             log_start_offset: first,
-            aborted: (self.request.isolation_level == READ_COMMITTED).then(Vec::new),
+            aborted: committed.then(Vec::new),
             ..FetchedPartition::default()
         };
         if wanted.fetch_offset == end || (self.left == 0 && self.bytes > 0) {
@@ -110,12 +115,21 @@ impl<'a> Look<'a> {
         }
         let most = usize::try_from(wanted.partition_max_bytes).unwrap_or(0);
         let most = most.min(self.room());
-        match log.fetch(topic, index, wanted.fetch_offset, most) {
+        let isolation = match committed {
+            true => Isolation::Committed,
+            false => Isolation::Uncommitted,
+        };
+        match log.fetch_isolated(topic, index, wanted.fetch_offset, most, isolation) {
             // A batch is whole. One that is too large for what is left waits for the next request,
             // unless it would be the only one: the reader would never get beyond it.
             Ok(fetched) if fetched.batches.len() <= self.left || self.bytes == 0 => {
                 self.bytes += fetched.batches.len();
                 self.left = self.left.saturating_sub(fetched.batches.len());
+                answer.high_watermark = fetched.end_offset;
+                answer.last_stable_offset = fetched.last_stable_offset;
+                let aborted = fetched.aborted.iter();
+                let aborted = aborted.map(|a| (a.producer_id, a.first_offset)).collect();
+                answer.aborted = committed.then_some(aborted);
                 answer.records = fetched.batches;
                 answer
             }

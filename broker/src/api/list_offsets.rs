@@ -4,6 +4,7 @@ use outbox_log_broker::{FetchError, Log};
 
 use super::Call;
 use super::error::fetch_error;
+use super::fetch::READ_COMMITTED;
 use crate::codec::ErrorCode;
 use crate::codec::messages::list_offsets_request::ListOffsetsPartition;
 use crate::codec::messages::list_offsets_response::{
@@ -22,10 +23,11 @@ const MAX_TIMESTAMP: i64 = -3;
 const NOTHING: (i64, i64) = (-1, -1);
 
 pub(super) async fn handle(call: &Call<'_>, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let committed = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|topic| {
         let allowed = call.authorize(Operation::Describe, Resource::Topic(&topic.name));
         let partitions = topic.partitions.iter().map(|wanted| match allowed {
-            true => partition(call, &topic.name, wanted),
+            true => partition(call, &topic.name, wanted, committed),
             false => failed(wanted, ErrorCode::TopicAuthorizationFailed),
         });
         ListOffsetsTopicResponse::default()
@@ -39,6 +41,7 @@ fn partition(
     call: &Call<'_>,
     topic: &str,
     wanted: &ListOffsetsPartition,
+    committed: bool,
 ) -> ListOffsetsPartitionResponse {
     if wanted.current_leader_epoch > 0 {
         return failed(wanted, ErrorCode::UnknownLeaderEpoch);
@@ -46,14 +49,20 @@ fn partition(
     let log = &call.shared.log;
     let index = wanted.partition_index as u32;
     let found = log.offsets(topic, index).and_then(|(first, end)| {
+        // A reader of committed records sees none behind the last stable offset.
+        let end = match committed {
+            true => log.last_stable_offset(topic, index)?,
+            false => end,
+        };
+        let seen = |found: (i64, i64)| if found.0 < end { found } else { NOTHING };
         Ok(match wanted.timestamp {
             LATEST => (end, -1),
             EARLIEST => (first, -1),
             MAX_TIMESTAMP if call.version >= 7 => match log.latest_timestamp(topic, index)? {
-                Some(latest) => at_time(log, topic, index, latest)?,
+                Some(latest) => seen(at_time(log, topic, index, latest)?),
                 None => NOTHING,
             },
-            timestamp => at_time(log, topic, index, timestamp)?,
+            timestamp => seen(at_time(log, topic, index, timestamp)?),
         })
     });
     match found {

@@ -9,6 +9,8 @@
 pub(crate) mod error;
 pub(crate) mod produce;
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod authorized;
@@ -21,16 +23,21 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod group;
 mod heartbeat;
 mod incremental_alter_configs;
+mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -39,6 +46,8 @@ mod offset_for_leader_epoch;
 mod sasl_authenticate;
 mod sasl_handshake;
 mod sync_group;
+mod transaction;
+mod txn_offset_commit;
 
 use bytes::Bytes;
 
@@ -195,6 +204,11 @@ apis! {
     // Version 0 is refused, but looked for by librdkafka.
     SaslHandshake SaslHandshakeRequest 0..=1 => sasl_handshake;
     ApiVersions ApiVersionsRequest 0..=4 => api_versions;
+    InitProducerId InitProducerIdRequest 0..=4 => init_producer_id;
+    AddPartitionsToTxn AddPartitionsToTxnRequest 0..=3 => add_partitions_to_txn;
+    AddOffsetsToTxn AddOffsetsToTxnRequest 0..=3 => add_offsets_to_txn;
+    EndTxn EndTxnRequest 0..=3 => end_txn;
+    TxnOffsetCommit TxnOffsetCommitRequest 0..=3 => txn_offset_commit;
     SaslAuthenticate SaslAuthenticateRequest 0..=2 => sasl_authenticate;
     DeleteGroups DeleteGroupsRequest 0..=2 => delete_groups;
     OffsetDelete OffsetDeleteRequest 0..=0 => offset_delete;
@@ -210,4 +224,7 @@ apis! {
     ListPartitionReassignments ListPartitionReassignmentsRequest 0..=0
         => list_partition_reassignments;
     DescribeCluster DescribeClusterRequest 0..=1 => describe_cluster;
+    DescribeProducers DescribeProducersRequest 0..=0 => describe_producers;
+    DescribeTransactions DescribeTransactionsRequest 0..=0 => describe_transactions;
+    ListTransactions ListTransactionsRequest 0..=1 => list_transactions;
 }

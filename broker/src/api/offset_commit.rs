@@ -7,7 +7,6 @@ use outbox_log_broker::{OffsetCommit, limits};
 use super::Call;
 use super::group::{check_access, code, group_error, member, name, offsets_error};
 use crate::codec::ErrorCode;
-use crate::codec::messages::offset_commit_request::OffsetCommitRequestPartition;
 use crate::codec::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
@@ -32,7 +31,14 @@ pub(super) async fn handle(call: &Call<'_>, request: OffsetCommitRequest) -> Off
                 .iter()
                 .map(|partition| {
                     admitted.and(allowed)?;
-                    commits.push(commit(call, &topic_name, partition)?);
+                    commits.push(wanted_commit(
+                        call,
+                        &topic_name,
+                        partition.partition_index,
+                        partition.committed_offset,
+                        partition.committed_leader_epoch,
+                        partition.committed_metadata.as_deref().unwrap_or_default(),
+                    )?);
                     Ok(())
                 })
                 .collect::<Vec<Result<(), ErrorCode>>>(),
@@ -82,28 +88,30 @@ fn check(call: &Call<'_>, request: &OffsetCommitRequest) -> Result<(), ErrorCode
     checked.map_err(group_error)
 }
 
-fn commit(
+/// A commit that a request asks for, if it makes sense.
+pub(super) fn wanted_commit(
     call: &Call<'_>,
     topic: &Arc<str>,
-    wanted: &OffsetCommitRequestPartition,
+    partition: i32,
+    next_offset: i64,
+    leader_epoch: i32,
+    metadata: &str,
 ) -> Result<OffsetCommit, ErrorCode> {
-    let partition = wanted.partition_index as u32;
+    let partition = partition as u32;
     if call.shared.log.offsets(topic, partition).is_err() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }
-    if wanted.committed_offset < 0 {
+    if next_offset < 0 {
         return Err(ErrorCode::InvalidRequest);
     }
-    let metadata = wanted.committed_metadata.as_deref().unwrap_or_default();
     if metadata.len() > limits::OFFSET_METADATA_BYTES_MAX {
         return Err(ErrorCode::OffsetMetadataTooLarge);
     }
-    let epoch = wanted.committed_leader_epoch;
     Ok(OffsetCommit {
         topic: topic.clone(),
         partition,
-        next_offset: wanted.committed_offset,
-        leader_epoch: (epoch >= 0).then_some(epoch),
+        next_offset,
+        leader_epoch: (leader_epoch >= 0).then_some(leader_epoch),
         metadata: metadata.into(),
     })
 }

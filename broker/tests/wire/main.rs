@@ -10,6 +10,8 @@ mod metadata;
 mod offsets;
 mod pipeline;
 mod produce;
+mod producers;
 mod rig;
 mod security;
 mod stopping;
+mod transactions;
