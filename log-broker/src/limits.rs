@@ -111,7 +111,8 @@ pub const TRANSACTIONAL_IDS_MAX: usize = 50_000;
 /// Most groups whose offsets are committed in one transaction.
 pub const TRANSACTION_GROUPS_MAX: usize = 1_000;
 
-/// Most offsets that are committed in one transaction. They are held in memory until its end.
+/// Most offsets that are committed in one transaction. They are held in memory until its end; those
+/// of all open ones together are bounded by [`GROUP_OFFSETS_MAX`].
 pub const TRANSACTION_OFFSETS_MAX: usize = 20_000;
 
 /// Default size of a segment. Retention removes whole segments.

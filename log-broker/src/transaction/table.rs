@@ -125,6 +125,12 @@ impl Transactions {
         self.by_id.len()
     }
 
+    /// How many offsets wait for the ends of all open transactions.
+    pub fn offset_count(&self) -> usize {
+        let open = self.deadlines.iter().filter_map(|(_, id)| self.get(id));
+        open.map(Transaction::offset_count).sum()
+    }
+
     /// When the next open transaction times out, in ms of wall time.
     pub fn next_deadline_ms(&self) -> Option<i64> {
         self.deadlines.first().map(|(at, _)| *at)
