@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Mutex;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{Librdkafka, tools};
 use crate::kafka::Jars;
@@ -200,7 +200,9 @@ impl Suite {
         if !said.contains(SUMMARY) {
             // A process that broke down has no summary: each test that it had begun has failed.
             let reason = format!("the process ended before its summary: {}", output.status);
-            for name in begun(&said) {
+            let begun = begun(&said);
+            ensure!(!begun.is_empty(), "number {number} ran nothing: {said}");
+            for name in begun {
                 outcomes.insert(name, Outcome::Failed(reason.clone()));
             }
         }

@@ -73,7 +73,8 @@ fn connect_all(peer: &Peer) -> anyhow::Result<Vec<TcpStream>> {
 fn kill_under_load(client: &Client, peer: &mut Peer, load: &Load<'_>) -> anyhow::Result<()> {
     let before = peer.cpu_seconds()?;
     let mut producer = client.producer(peer, load, MESSAGES);
-    let mut producer = producer.stdout(Stdio::null()).spawn()?;
+    producer.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut producer = producer.spawn()?;
     // Once the broker has worked for a while, the producer's writes are under way.
     while peer.cpu_seconds()? < before + CPU_SECONDS_BEFORE_KILL {
         std::thread::sleep(Duration::from_millis(10));
