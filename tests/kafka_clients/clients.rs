@@ -15,6 +15,8 @@ pub struct Client {
     pub name: &'static str,
     /// Keeps one transaction open past a restart of the broker, and repeats what was not acked.
     pub outlives_the_broker: bool,
+    /// Hands over the broker's refusal of a setting.
+    pub tells_refused_settings: bool,
     command: fn() -> Option<Command>,
 }
 
@@ -22,6 +24,7 @@ pub struct Client {
 pub const CONFLUENT: Client = Client {
     name: "confluent-kafka",
     outlives_the_broker: true,
+    tells_refused_settings: true,
     command: || Some(python("confluent.py")),
 };
 
@@ -29,6 +32,7 @@ pub const CONFLUENT: Client = Client {
 pub const KAFKA_PYTHON: Client = Client {
     name: "kafka-python",
     outlives_the_broker: true,
+    tells_refused_settings: true,
     command: || Some(python("kafka_python.py")),
 };
 
@@ -37,6 +41,7 @@ pub const KAFKAJS: Client = Client {
     name: "KafkaJS",
     // Its producer gives up after five tries, and answers an error for what it may have sent.
     outlives_the_broker: false,
+    tells_refused_settings: true,
     command: || Some(node()),
 };
 
@@ -44,6 +49,7 @@ pub const KAFKAJS: Client = Client {
 pub const JAVA: Client = Client {
     name: "Apache's Java client",
     outlives_the_broker: true,
+    tells_refused_settings: true,
     command: || java("Driver"),
 };
 
@@ -51,6 +57,8 @@ pub const JAVA: Client = Client {
 pub const RDKAFKA: Client = Client {
     name: "rdkafka",
     outlives_the_broker: true,
+    // It drops the error that librdkafka has for each resource.
+    tells_refused_settings: false,
     command: || Some(Command::new(rust())),
 };
 
