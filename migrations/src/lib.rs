@@ -21,6 +21,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
         "maintenance",
         include_str!("../postgres/0004_maintenance.sql"),
     ),
+    (5, "outgoing", include_str!("../postgres/0005_outgoing.sql")),
 ];
 
 /// The PostgreSQL schema version that this program is written for.

@@ -85,21 +85,20 @@ impl Outbox {
     ) -> Result<Uuid, StoreError> {
         message.validate()?;
         let message = self.traced(message)?;
-        let row = self
-            .statements
+        self.statements
             .query(ENQUEUE)
+            .bind(message.id)
             .bind(&message.topic)
+            .bind(&message.key)
             .bind(&message.payload[..])
             .bind(&message.content_type)
-            .bind(&message.key)
             .bind(headers(&message).map(sqlx::types::Json))
             .bind(message.deliver_after)
             .bind(message.expires_at)
-            .bind(message.id)
-            .fetch_one(tx)
+            .execute(tx)
             .await
             .or_store("enqueue")?;
-        row.try_get(0).or_store("enqueue")
+        Ok(message.id)
     }
 
     /// Enqueues many messages in their order; answers their ids. One round trip for each

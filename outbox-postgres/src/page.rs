@@ -9,8 +9,8 @@ use sqlx::Row;
 
 use crate::error::{OrStoreError, damaged};
 use crate::gaps::{LookUp, missing};
-use crate::page_rows::{Kind, LogRow, copy_rows};
-use crate::page_statement::PageRequest;
+use crate::page_rows::{Kind, LogRow, copy_rows, prepared_rows};
+use crate::page_statement::{PageRequest, Prepared};
 use crate::session::{PostgresSession, Tail};
 use crate::session_routes::Routes;
 use crate::sql::{FLUSHED, FORCE_FLUSH, HOLDERS};
@@ -79,13 +79,19 @@ struct ReadRows {
     disordered: bool,
 }
 
+/// The two ways to send one and the same statement.
+enum PageStatement {
+    Prepared(Prepared),
+    Copy(String),
+}
+
 async fn read_rows(
     session: &mut PostgresSession,
     bound: Seq,
     look_up: LookUp,
     limit: PageLimit,
 ) -> Result<ReadRows, StoreError> {
-    let copy = PageRequest {
+    let request = PageRequest {
         schema: session.store.schema(),
         destination: &session.lease.destination,
         token: session.token,
@@ -94,8 +100,12 @@ async fn read_rows(
         patterns: &session.routes.patterns_at(session.position + 1),
         look_up: &look_up,
         limit,
-    }
-    .copy();
+    };
+    // Behind a pooler nothing stays prepared.
+    let statement = match request.prepared() {
+        Some(prepared) if !session.store.pooled() => PageStatement::Prepared(prepared),
+        _ => PageStatement::Copy(request.copy()),
+    };
     let expected = usize::try_from(bound - session.position)
         .unwrap_or(0)
         .min(limit.rows);
@@ -111,17 +121,18 @@ async fn read_rows(
         disordered: false,
     };
     let counts = session.counts_unrouted;
-    copy_rows(
-        &mut session.connection,
-        &copy,
-        &mut session.interner,
-        |row| match row.kind {
-            Kind::Header => header = Some(row.topic),
-            Kind::LookedUp => rows.late.push(row),
-            Kind::Stretch => rows.stretch(row, counts),
-        },
-    )
-    .await?;
+    let each = |row: LogRow| match row.kind {
+        Kind::Header => header = Some(row.topic),
+        Kind::LookedUp => rows.late.push(row),
+        Kind::Stretch => rows.stretch(row, counts),
+    };
+    let (connection, interner) = (&mut session.connection, &mut session.interner);
+    match statement {
+        PageStatement::Prepared(prepared) => {
+            prepared_rows(connection, prepared, interner, each).await?;
+        }
+        PageStatement::Copy(copy) => copy_rows(connection, &copy, interner, each).await?,
+    }
     rows.header = Header::parse(&header.unwrap_or_default())
         .ok_or_else(|| damaged("read a page of the log", "the header is malformed"))?;
     rows.header.check()?;

@@ -1,20 +1,23 @@
-//! Rows of the log as they come out of `COPY … TO STDOUT (FORMAT binary)`.
+//! Rows of the log as they come out of `COPY … TO STDOUT (FORMAT binary)`, and of prepared statements.
 //!
 //! COPY because it is one round trip without a prepared statement (so it passes through a pooler)
 //! and because a row costs one message and no description. Payloads are slices of the buffer they
-//! arrived in: nothing is copied but keys and what the header needs.
+//! arrived in: nothing is copied but keys and what the header needs. A short page is read by a
+//! prepared statement instead, whose plan the server keeps; its rows are brought into the same form.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use outbox_core::{Headers, Pending, Seq, StoreError};
-use sqlx::PgConnection;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, PgConnection, Row, SqlSafeStr};
 use uuid::Uuid;
 
 use crate::error::{OrStoreError, damaged};
+use crate::page_statement::Prepared;
 
 /// Columns of each row, in the order [`LogRow::read`] expects, for the table alias `m`. `{kind}`,
 /// `{payload}` and `{headers}` are put in by the statement.
@@ -293,6 +296,47 @@ impl Cutter {
         }
         Ok(())
     }
+}
+
+/// Runs a prepared statement and hands each row to `each`, in the order they come.
+pub(crate) async fn prepared_rows(
+    connection: &mut PgConnection,
+    prepared: Prepared,
+    interner: &mut Interner,
+    mut each: impl FnMut(LogRow) + Send,
+) -> Result<(), StoreError> {
+    let doing = "read a page of the log";
+    let text = AssertSqlSafe(prepared.text).into_sql_str();
+    let mut query = sqlx::query(text).bind(prepared.after).bind(prepared.bound);
+    if !prepared.seqs.is_empty() {
+        query = query.bind(prepared.seqs);
+    }
+    let mut stream = query.fetch(connection);
+    while let Some(row) = stream.try_next().await.or_store(doing)? {
+        let malformed = |broken| damaged(doing, format!("a row is malformed: {broken:?}"));
+        let data = as_copied(&row).or_store(doing)?;
+        let mut reader = Reader { data: &data, at: 0 };
+        let row = LogRow::read(&mut reader, interner).map_err(malformed)?;
+        each(row.ok_or_else(|| malformed(Broken::Malformed("the number of columns")))?);
+    }
+    Ok(())
+}
+
+/// A row as COPY would have written it: the same fields, which the driver had taken apart.
+fn as_copied(row: &PgRow) -> sqlx::Result<Bytes> {
+    let mut data = BytesMut::new();
+    data.put_u16(row.len() as u16);
+    for column in 0..row.len() {
+        match row.try_get_raw(column)?.as_bytes() {
+            Ok(field) => {
+                data.put_u32(field.len() as u32);
+                data.extend_from_slice(field);
+            }
+            // The only error there is: the value is NULL.
+            Err(_) => data.put_i32(-1),
+        }
+    }
+    Ok(data.freeze())
 }
 
 /// Runs `copy` and hands each row to `each`, in the order they come.

@@ -1,7 +1,10 @@
 //! The page's statement: gaps and stretch in one snapshot, with the facts about that snapshot.
 //!
 //! Two statements lost a message and broke order in tests: between them a late message may commit.
-//! Numbers are written into the text, for only constants let the planner leave out partitions.
+//! Numbers are written into the text, for only constants let the planner leave out partitions. A
+//! short page has its numbers as parameters, so that the server keeps the plan (parsing and
+//! planning cost several times what running it does), and beside them the constants of a wide
+//! window around them, which leave out the same partitions.
 //! Topic filters stand in the list of columns (the payload is null where they do not match), never in
 //! WHERE, where another destination's rows would look like gaps.
 
@@ -11,6 +14,26 @@ use uuid::Uuid;
 
 use crate::gaps::LookUp;
 use crate::page_rows::COLUMNS;
+
+/// Longest stretch that is read by a prepared statement. A longer one is worth its planning, and COPY
+/// hands its rows over cheaper.
+const PREPARED_ROWS_MAX: i64 = 256;
+
+/// Seqs of one window. As wide as a partition is at least, and cut where the first ones are, so
+/// that a plan holds one partition or two; each window is planned once.
+const WINDOW_SEQS: i64 = 1_000_000;
+
+/// A short page as a statement to prepare: the text is the same for every page of its window.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) text: String,
+    /// `$1`: everything behind this seq …
+    pub(crate) after: Seq,
+    /// … `$2`: up to and with this one.
+    pub(crate) bound: Seq,
+    /// `$3`, when there are any.
+    pub(crate) seqs: Vec<Seq>,
+}
 
 /// What one page reads.
 pub(crate) struct PageRequest<'a> {
@@ -29,12 +52,37 @@ pub(crate) struct PageRequest<'a> {
 }
 
 impl PageRequest<'_> {
-    /// The statement.
+    /// The statement, its numbers written into it.
     pub(crate) fn copy(&self) -> String {
+        let select = self.select(&self.arms());
+        in_schema(
+            &format!("copy ({select}) to stdout (format binary)"),
+            self.schema,
+        )
+    }
+
+    /// The statement to prepare, when the page is short, looks up no range, and all of it lies
+    /// in one window.
+    pub(crate) fn prepared(&self) -> Option<Prepared> {
+        let window = Window::of(self.after + 1);
+        let seqs = &self.look_up.seqs;
+        let fits = self.bound - self.after <= PREPARED_ROWS_MAX
+            && window.holds(self.bound)
+            && self.look_up.ranges.is_empty()
+            && seqs.iter().all(|&seq| window.holds(seq));
+        fits.then(|| Prepared {
+            text: in_schema(&self.select(&self.arms_within(&window)), self.schema),
+            after: self.after,
+            bound: self.bound,
+            seqs: seqs.clone(),
+        })
+    }
+
+    fn select(&self, arms: &[Arm]) -> String {
         let mut ctes = Vec::new();
         let mut cuts = Vec::new();
         let mut selects = Vec::new();
-        for (place, arm) in self.arms().iter().enumerate() {
+        for (place, arm) in arms.iter().enumerate() {
             let name = format!("cut_{place}");
             if arm.needs_cut(self.limit) {
                 ctes.push(format!("{name} as materialized ({})", arm.cut(self.limit)));
@@ -55,37 +103,44 @@ impl PageRequest<'_> {
         let all = [vec![self.header(&cuts)], selects]
             .concat()
             .join(" union all ");
-        in_schema(
-            &format!("copy ({with}{all}) to stdout (format binary)"),
-            self.schema,
-        )
+        format!("{with}{all}")
     }
 
     /// Single seqs, each range, and the stretch: one arm each, for an OR of them would be a filter
     /// over everything already sent.
     fn arms(&self) -> Vec<Arm> {
-        // Which topics were ours at an earlier seq is decided row by row, by the caller.
-        let late = |predicate, rows_max| Arm {
-            kind: 1,
-            predicate,
-            ours: None,
-            rows_max,
-        };
         let seqs = &self.look_up.seqs;
-        let singles = late(seqs_predicate(seqs), seqs.len() as i64);
-        let ranges = self
-            .look_up
-            .ranges
-            .iter()
-            .map(|&(lo, hi)| late(format!("m.seq >= {lo} and m.seq <= {hi}"), hi - lo + 1));
-        let stretch = Arm {
+        let singles = Arm::late(seqs_predicate(seqs), seqs.len() as i64);
+        let ranges =
+            self.look_up.ranges.iter().map(|&(lo, hi)| {
+                Arm::late(format!("m.seq >= {lo} and m.seq <= {hi}"), hi - lo + 1)
+            });
+        let predicate = format!("m.seq > {} and m.seq <= {}", self.after, self.bound);
+        let singles = (!seqs.is_empty()).then_some(singles);
+        singles
+            .into_iter()
+            .chain(ranges)
+            .chain([self.stretch(predicate)])
+            .collect()
+    }
+
+    /// The same with parameters: single seqs if there are any, and the stretch.
+    fn arms_within(&self, window: &Window) -> Vec<Arm> {
+        let seqs = &self.look_up.seqs;
+        let within = format!("m.seq >= {} and m.seq <= {}", window.lo, window.hi);
+        let predicate = format!("m.seq = any ($3::int8[]) and {within}");
+        let singles = (!seqs.is_empty()).then(|| Arm::late(predicate, seqs.len() as i64));
+        let stretch = format!("m.seq > $1::int8 and m.seq <= $2::int8 and {within}");
+        singles.into_iter().chain([self.stretch(stretch)]).collect()
+    }
+
+    fn stretch(&self, predicate: String) -> Arm {
+        Arm {
             kind: 2,
-            predicate: format!("m.seq > {} and m.seq <= {}", self.after, self.bound),
+            predicate,
             ours: ours(self.patterns),
             rows_max: self.bound - self.after,
-        };
-        let singles = (!seqs.is_empty()).then_some(singles);
-        singles.into_iter().chain(ranges).chain([stretch]).collect()
+        }
     }
 
     /// The facts, as words: xmin, insert LSN, flush LSN, row security, whether the session's row
@@ -111,6 +166,27 @@ impl PageRequest<'_> {
     }
 }
 
+/// A stretch of seqs whose ends are constants of a prepared statement.
+struct Window {
+    lo: Seq,
+    hi: Seq,
+}
+
+impl Window {
+    /// The window that holds `seq`, which is 1 or above.
+    fn of(seq: Seq) -> Self {
+        let lo = (seq - 1).div_euclid(WINDOW_SEQS) * WINDOW_SEQS + 1;
+        Self {
+            lo,
+            hi: lo + WINDOW_SEQS - 1,
+        }
+    }
+
+    fn holds(&self, seq: Seq) -> bool {
+        (self.lo..=self.hi).contains(&seq)
+    }
+}
+
 /// One part of the union.
 struct Arm {
     kind: i16,
@@ -122,6 +198,17 @@ struct Arm {
 }
 
 impl Arm {
+    /// Rows of open gaps. Which topics were ours at an earlier seq is decided row by row, by the
+    /// caller.
+    fn late(predicate: String, rows_max: i64) -> Self {
+        Self {
+            kind: 1,
+            predicate,
+            ours: None,
+            rows_max,
+        }
+    }
+
     /// Whether the limit may end this arm early.
     fn needs_cut(&self, limit: PageLimit) -> bool {
         let rows = usize::try_from(self.rows_max).unwrap_or(usize::MAX);
@@ -307,6 +394,57 @@ mod tests {
         };
         let sql = lengths_of_key("outbox", "d", &key, (1, 2), 10);
         assert!(sql.contains("m.key = '{schema}''{key}'"), "{sql}");
+    }
+
+    #[test]
+    fn a_short_page_is_one_text_for_a_whole_window() {
+        let look_up = LookUp {
+            seqs: vec![3, 5],
+            ranges: Vec::new(),
+        };
+        let patterns = ["*".parse().unwrap()];
+        let here = request(&look_up, &patterns).prepared().expect("short");
+        let there = PageRequest {
+            after: 20,
+            bound: 21,
+            ..request(&look_up, &patterns)
+        };
+        let there = there.prepared().expect("short");
+        assert_eq!(here.text, there.text);
+        assert_eq!((there.after, there.bound), (20, 21));
+        assert_eq!(there.seqs, [3, 5]);
+        let window = "m.seq >= 1 and m.seq <= 1000000";
+        assert_eq!(here.text.matches(window).count(), 2, "{}", here.text);
+    }
+
+    #[test]
+    fn a_page_that_is_long_or_leaves_its_window_is_not_prepared() {
+        let (none, late, range) = (
+            LookUp::default(),
+            LookUp {
+                seqs: vec![1_000_000],
+                ranges: Vec::new(),
+            },
+            LookUp {
+                seqs: Vec::new(),
+                ranges: vec![(1, 2)],
+            },
+        );
+        let prepared = |after, bound, look_up| {
+            let request = PageRequest {
+                after,
+                bound,
+                ..request(look_up, &[])
+            };
+            request.prepared().is_some()
+        };
+        assert!(prepared(10, 10 + PREPARED_ROWS_MAX, &none));
+        assert!(!prepared(10, 11 + PREPARED_ROWS_MAX, &none));
+        assert!(!prepared(10, 12, &range));
+        assert!(prepared(999_999, 1_000_000, &late));
+        assert!(!prepared(999_999, 1_000_001, &none));
+        assert!(prepared(1_000_000, 1_000_001, &none));
+        assert!(!prepared(1_000_000, 1_000_001, &late));
     }
 
     #[test]

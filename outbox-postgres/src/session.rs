@@ -75,7 +75,7 @@ pub(crate) struct Tail {
 impl PostgresSession {
     /// Opens a session on a fresh connection.
     pub(crate) async fn open(store: &PostgresStore, lease: &Lease) -> Result<Self, StoreError> {
-        let mut connection = store.open_connection().await?;
+        let mut connection = store.open_session_connection().await?;
         store.enter(&mut connection).await?;
         let incarnation = Incarnation::read(&mut connection, store.statements()).await?;
         let state = LeaseState::read(store, &mut connection, lease).await?;

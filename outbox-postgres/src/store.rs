@@ -33,6 +33,11 @@ const SESSION_SETTINGS: &str = "set row_security = off; \
      set max_parallel_workers_per_gather = 0; \
      set statement_timeout = 0; set idle_in_transaction_session_timeout = 0";
 
+/// Of a session's connection, which runs the same few statements thousands of times: their plans are
+/// made once. Each goes by primary keys, or names the stretch of the log it reads by constants, so that
+/// no plan depends on an argument.
+const KEEP_PLANS: &str = "set plan_cache_mode = force_generic_plan";
+
 /// How to reach the store.
 #[derive(Clone)]
 pub struct PostgresOptions {
@@ -152,6 +157,21 @@ impl PostgresStore {
             .await
             .or_store("connect")?;
         Ok(connection)
+    }
+
+    /// A fresh connection for a session.
+    pub(crate) async fn open_session_connection(&self) -> Result<PgConnection, StoreError> {
+        let mut connection = self.open_connection().await?;
+        let settings = (!self.inner.pooled).then_some(KEEP_PLANS);
+        set_up(&mut connection, settings)
+            .await
+            .or_store("connect")?;
+        Ok(connection)
+    }
+
+    /// Nothing may be kept on a server connection, no prepared statement either.
+    pub(crate) fn pooled(&self) -> bool {
+        self.inner.pooled
     }
 
     /// Before a call on a connection: behind a pooler a transaction pins the server connection, for a

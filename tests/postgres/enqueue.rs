@@ -10,9 +10,21 @@ use crate::stage::Stage;
 /// `enqueue_bytes` with everything given.
 const BYTES: &str = "select outbox.enqueue_bytes($1, $2, $3, $4, $5::jsonb, $6, $7)";
 
+/// The library's own way in, with the same arguments.
+const OUTGOING: &str = "insert into outbox.outgoing \
+    (id, topic, payload, content_type, key, headers, deliver_after, expires_at) \
+    values (gen_random_uuid(), $1, $2, $3, $4, $5::jsonb, $6, $7)";
+
 /// Calls SQL with what `message` holds, unchecked by the library; answers what the server said.
 async fn refusal(pool: &PgPool, message: &Message) -> String {
-    let error = sqlx::query(BYTES)
+    let said = refusal_of(pool, BYTES, message).await;
+    let outgoing = refusal_of(pool, OUTGOING, message).await;
+    assert_eq!(said, outgoing, "both ways in say the same");
+    said
+}
+
+async fn refusal_of(pool: &PgPool, sql: &'static str, message: &Message) -> String {
+    let error = sqlx::query(sql)
         .bind(&message.topic)
         .bind(&message.payload[..])
         .bind(&message.content_type)
@@ -88,6 +100,44 @@ async fn a_message_at_every_limit_is_accepted() {
     };
     stage.enqueue(vec![message]).await;
     assert_eq!(stage.number("select count(*) from outbox.message").await, 1);
+}
+
+/// Several rows at once, from anything that can be selected: each is checked and locked for itself.
+#[tokio::test]
+async fn what_is_inserted_into_outgoing_is_checked_row_by_row() {
+    let stage = Stage::new().await;
+    stage
+        .run("insert into outbox.topic (name, strict) values ('strict', true)")
+        .await;
+    let rows = |topic: &str| {
+        format!(
+            "insert into outbox.outgoing (id, topic, key, payload, content_type, headers) \
+             select gen_random_uuid(), case n when 3 then '{topic}' else 'strict' end, n::text, \
+                    'x', 'application/json', '{{}}' from generate_series(1, 4) n"
+        )
+    };
+    let refused = sqlx::raw_sql(sqlx::AssertSqlSafe(rows("a/b")))
+        .execute(stage.pool())
+        .await
+        .expect_err("the third topic is none");
+    assert!(refused.to_string().contains("'/' at byte 1"), "{refused}");
+    assert_eq!(stage.number("select count(*) from outbox.message").await, 0);
+    let mut tx = stage.pool().begin().await.expect("begin");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(rows("lax")))
+        .execute(&mut *tx)
+        .await
+        .expect("insert");
+    let locks: i64 = sqlx::query_scalar(
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .expect("count");
+    assert_eq!(locks, 3, "one for each key of the strict topic");
+    tx.commit().await.expect("commit");
+    let usual =
+        "select count(*) from outbox.message where content_type is null and headers is null";
+    assert_eq!(stage.number(usual).await, 4, "what is usual is not written");
 }
 
 #[tokio::test]
@@ -415,6 +465,7 @@ async fn a_stranger_can_call_nothing() {
         "select outbox.enqueue_many('[]')",
         "select outbox.enqueue_many_bytes('{}', '{}')",
         "select outbox.accept('c', gen_random_uuid())",
+        "insert into outbox.outgoing (id, topic, payload) values (gen_random_uuid(), 't', '')",
     ] {
         let refused = sqlx::query(call).execute(&pool).await.expect_err(call);
         assert!(

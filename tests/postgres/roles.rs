@@ -52,6 +52,7 @@ async fn a_writer_can_enqueue_and_accept_and_nothing_else() {
         "select outbox.enqueue_bytes('t', '', 'text/plain', key => 'k')",
         "select outbox.enqueue_many('[{\"topic\": \"t\", \"payload\": 1}]')",
         "select outbox.accept('billing', gen_random_uuid())",
+        "insert into outbox.outgoing (id, topic, payload) values (gen_random_uuid(), 't', '')",
     ] {
         assert_eq!(outcome(&mut writer, sql).await, "ok", "{sql}");
     }
@@ -59,6 +60,7 @@ async fn a_writer_can_enqueue_and_accept_and_nothing_else() {
         &mut writer,
         &[
             "select * from outbox.message",
+            "select * from outbox.outgoing",
             "select * from outbox.inbox",
             "insert into outbox.message (id, topic, payload) values (gen_random_uuid(), 't', '')",
             "insert into outbox.message overriding system value select * from outbox.message",
@@ -266,6 +268,8 @@ async fn a_writers_own_schema_cannot_take_over_a_function_that_runs_with_more_ri
         "select outbox.enqueue_bytes('t', 'x', 'text/plain', key => 'k')",
         "select outbox.enqueue_many('[{\"topic\": \"t\", \"payload\": 1, \"key\": \"k\"}]')",
         "select outbox.accept('billing', pg_catalog.gen_random_uuid())",
+        "insert into outbox.outgoing (id, topic, key, payload, headers)
+         values (pg_catalog.gen_random_uuid(), 't', 'k', 'x', '{\"a\": \"b\"}')",
     ] {
         assert_eq!(outcome(&mut writer, call).await, "ok", "{call}");
     }
@@ -274,6 +278,6 @@ async fn a_writers_own_schema_cannot_take_over_a_function_that_runs_with_more_ri
         0,
         "nothing was taken over"
     );
-    assert_eq!(stage.number("select count(*) from outbox.message").await, 3);
+    assert_eq!(stage.number("select count(*) from outbox.message").await, 4);
     assert_eq!(stage.number("select count(*) from outbox.inbox").await, 1);
 }

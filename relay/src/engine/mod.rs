@@ -323,6 +323,7 @@ impl Engine {
 
     async fn read(&mut self) -> Result<(), Ended> {
         self.streak = 0;
+        let began = Instant::now();
         if !self.more && !bounded("poll", self.session.poll()).await? {
             self.pace.miss();
             return Ok(());
@@ -331,7 +332,7 @@ impl Engine {
         let page = bounded("page", self.session.page(limit)).await?;
         let found = !page.messages.is_empty() || page.through > self.read_through;
         match found {
-            true => self.pace.hit(),
+            true => self.pace.hit(began),
             // A page may be read in vain while gaps are open.
             false => self.pace.miss(),
         }

@@ -29,10 +29,11 @@ impl Pace {
         self.next
     }
 
-    /// There was something: look again soon.
-    pub(crate) fn hit(&mut self) {
+    /// There was something when it was looked at `began`: look again soon. Counted from there, for
+    /// reading a page takes about as long as the pause, and messages have come meanwhile.
+    pub(crate) fn hit(&mut self, began: Instant) {
         self.delay = self.busy;
-        self.next = Instant::now() + self.delay;
+        self.next = began + self.delay;
     }
 
     /// There was nothing: wait longer each time.
@@ -61,7 +62,9 @@ mod tests {
             waits.push((pace.next() - Instant::now()).as_millis());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 25, 25, 25]);
-        pace.hit();
-        assert_eq!(pace.next() - Instant::now(), busy);
+        let began = Instant::now();
+        tokio::time::advance(busy / 2).await;
+        pace.hit(began);
+        assert_eq!(pace.next() - Instant::now(), busy / 2);
     }
 }

@@ -15,71 +15,95 @@ use crate::stats::{median, round};
 const PAYLOAD: usize = 200;
 /// Part of the enqueuing transactions that roll back.
 const ROLLBACK: f64 = 0.02;
-/// Runs of each figure, undisturbed and at the end of the disturbance.
-const RUNS: usize = 3;
+/// Rounds before the disturbance, and rounds at its end that are compared with them.
+const ROUNDS: usize = 3;
+/// Longest disturbance, in seconds, unless so many settles are made before.
+const LENGTH: u64 = 600;
+const SETTLES: u64 = 20_000;
+/// Seconds of one measurement of latency.
+const LATENCY: u64 = 30;
 
-/// Runs the benchmark.
+/// One drain and one latency.
+struct Round {
+    drain: f64,
+    latency: Latency,
+}
+
+/// Runs the benchmark: rounds of both figures, undisturbed, then disturbed until the time is over.
 pub async fn run(run: Run) -> anyhow::Result<Value> {
     let rig = Rig::start().await?;
     let count = run.size(1_000_000);
     rig.fill(count, PAYLOAD, 1).await?;
-    let before = figures(run, &rig, "before", count, 0.0).await?;
-    run.say(format!(
-        "undisturbed: drain {:.0}/s, p50 {:.3} ms",
-        before.0, before.1.p50
-    ));
-    let disturbance = Disturbance::start(&rig).await?;
-    let started = Instant::now();
-    let length = Duration::from_secs(run.size(600));
-    let mut round_no = 0;
-    while started.elapsed() < length {
-        let name = format!("during{round_no}");
-        let latency = measure(&rig, &name, run.size(60) as f64, ROLLBACK).await?;
-        run.say(format!(
-            "{:.0} s: {latency:.3?}",
-            started.elapsed().as_secs_f64()
-        ));
-        round_no += 1;
+    let mut before = Vec::new();
+    for n in 0..ROUNDS {
+        before.push(round_of(run, &rig, &format!("before{n}"), count, 0.0).await?);
     }
-    let after = figures(run, &rig, "after", count, ROLLBACK).await?;
+    let disturbance = Disturbance::start(&rig).await?;
+    let (started, settles_before) = (Instant::now(), settles(&rig).await?);
+    let length = Duration::from_secs(run.size(LENGTH));
+    let (mut during, mut made) = (Vec::new(), 0);
+    while during.len() < ROUNDS || (started.elapsed() < length && made < run.size(SETTLES) as i64) {
+        let name = format!("during{}", during.len());
+        during.push(round_of(run, &rig, &name, count, ROLLBACK).await?);
+        made = settles(&rig).await? - settles_before;
+    }
+    let disturbed = started.elapsed();
     let dead = dead_tuples(&rig).await?;
     disturbance.stop().await?;
+    let (ratio_drain, ratio_p50, ratio_p99) = ratios(&before, &during[during.len() - ROUNDS..]);
+    let (whole_drain, whole_p50, whole_p99) = ratios(&before, &during);
+    let drains = |rounds: &[Round]| rounds.iter().map(|r| r.drain.round()).collect::<Vec<_>>();
+    let p50s = |rounds: &[Round]| {
+        rounds
+            .iter()
+            .map(|r| round(r.latency.p50))
+            .collect::<Vec<_>>()
+    };
     Ok(json!({
         "bench": "held-xmin",
-        "ratio_drain": round(after.0 / before.0),
-        "ratio_latency": round(before.1.p50 / after.1.p50),
-        "ratio_latency_p99": round(before.1.p99 / after.1.p99),
-        "drain_msgs_per_s": [before.0.round(), after.0.round()],
-        "p50_ms": [round(before.1.p50), round(after.1.p50)],
-        "p99_ms": [round(before.1.p99), round(after.1.p99)],
+        "ratio_drain": ratio_drain, "ratio_latency": ratio_p50, "ratio_latency_p99": ratio_p99,
+        "ratios_whole_run": [whole_drain, whole_p50, whole_p99],
+        "drains_before": drains(&before), "drains_during": drains(&during),
+        "p50s_before": p50s(&before), "p50s_during": p50s(&during),
         "dead_tuples": dead.log, "dead_tuples_small_tables": dead.small,
-        "minutes": round(started.elapsed().as_secs_f64() / 60.0),
+        "minutes": round(disturbed.as_secs_f64() / 60.0), "settles": made,
     }))
 }
 
-/// Medians of drain (of the same first `count` messages) and latency.
-async fn figures(
+/// Latency into a fresh destination, then a drain of the same first `count` messages.
+async fn round_of(
     run: Run,
     rig: &Rig,
     name: &str,
     count: u64,
     rollback: f64,
-) -> anyhow::Result<(f64, Latency)> {
-    let (mut rates, mut latencies) = (Vec::new(), Vec::new());
-    for n in 0..RUNS {
-        let latency = measure(
-            rig,
-            &format!("{name}-latency{n}"),
-            run.size(20) as f64,
-            rollback,
-        )
-        .await?;
-        latencies.push(latency);
-        sqlx::query("checkpoint").execute(&rig.pool).await?;
-        rates.push(drain(rig, &format!("{name}-drain{n}"), count).await?);
-    }
-    latencies.sort_by(|a, b| a.p50.total_cmp(&b.p50));
-    Ok((median(&rates), latencies[RUNS / 2].clone()))
+) -> anyhow::Result<Round> {
+    let seconds = run.size(LATENCY) as f64;
+    let latency = measure(rig, &format!("{name}-latency"), seconds, rollback).await?;
+    sqlx::query("checkpoint").execute(&rig.pool).await?;
+    let drain = drain(rig, &format!("{name}-drain"), count).await?;
+    run.say(format!("{name}: drain {drain:.0}/s, {latency:.3?}"));
+    Ok(Round { drain, latency })
+}
+
+/// Of medians: drain, p50 and p99; below 1 where the disturbance costs something.
+fn ratios(before: &[Round], during: &[Round]) -> (f64, f64, f64) {
+    let of = |rounds: &[Round], value: fn(&Round) -> f64| {
+        median(&rounds.iter().map(value).collect::<Vec<_>>())
+    };
+    let undisturbed_over_disturbed =
+        |value: fn(&Round) -> f64| round(of(before, value) / of(during, value));
+    (
+        round(of(during, |r| r.drain) / of(before, |r| r.drain)),
+        undisturbed_over_disturbed(|r| r.latency.p50),
+        undisturbed_over_disturbed(|r| r.latency.p99),
+    )
+}
+
+/// Settles so far: each takes a number for its row of progress.
+async fn settles(rig: &Rig) -> anyhow::Result<i64> {
+    rig.number("select last_value from outbox.progress_id")
+        .await
 }
 
 /// An xid held in another database, a snapshot held in this one.
@@ -117,32 +141,32 @@ struct DeadTuples {
     small: Value,
 }
 
-/// A rolled-back insert leaves one dead tuple that is nobody's doing but the writer's:
-/// taken seqs less rows is their number.
+/// What is dead, or would be had no vacuum passed: every row that was updated or deleted. A rolled-back
+/// insert leaves a dead tuple too, which is nobody's doing but the writer's: taken seqs less rows
+/// is their number. The larger of both counts, for the first misses nothing that we do and the second
+/// nothing that the server sees.
 async fn dead_tuples(rig: &Rig) -> anyhow::Result<DeadTuples> {
-    // Statistics of backends that still run are flushed within a second or so.
-    sqlx::query("select pg_stat_force_next_flush()")
-        .execute(&rig.pool)
-        .await?;
     let rows = sqlx::query(
-        "select relname, n_dead_tup from pg_stat_user_tables where schemaname = 'outbox'",
+        "select relname, n_tup_upd + n_tup_del, n_dead_tup \
+           from pg_stat_user_tables where schemaname = 'outbox'",
     )
     .fetch_all(&rig.pool)
     .await?;
     let rolled_back = rig
         .number("select (select last_value from outbox.message_seq) - count(*) from outbox.message")
         .await?;
-    let (mut log, mut small) = (-rolled_back, serde_json::Map::new());
+    let (mut changed, mut seen, mut small) = (0, -rolled_back, serde_json::Map::new());
     for row in rows {
-        let (name, dead): (String, i64) = (row.get(0), row.get(1));
+        let (name, rewritten, dead): (String, i64, i64) = (row.get(0), row.get(1), row.get(2));
         if name.starts_with("message") || name.starts_with("progress") {
-            log += dead;
+            changed += rewritten;
+            seen += dead;
         } else if dead > 0 {
             small.insert(name, dead.into());
         }
     }
     Ok(DeadTuples {
-        log,
+        log: changed.max(seen),
         small: Value::Object(small),
     })
 }

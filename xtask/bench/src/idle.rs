@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use outbox_core::Start;
 use serde_json::{Value, json};
+use sqlx::Connection;
+use sqlx::postgres::PgConnection;
+use tokio_util::sync::CancellationToken;
 
 use crate::Run;
 use crate::probe::{cpu_seconds, parent, with_children};
@@ -14,10 +17,15 @@ use crate::stats::round;
 /// Partitions attached, so that a poll that touches them all would show.
 const PARTITIONS: i64 = 200;
 
-/// Runs the benchmark: one relay with one destination, then twenty of each.
+/// How often an idle relay looks for more, and so the floor does.
+const POLL: Duration = Duration::from_millis(25);
+
+/// Runs the benchmark: one relay with one destination, then twenty of each. Beside them the floor: a
+/// bare loop that runs one trivial statement as often.
 pub async fn run(run: Run) -> anyhow::Result<Value> {
     let rig = Rig::start().await?;
     attach_partitions(&rig).await?;
+    let floor = floor(run, &rig).await?;
     let one = idle(run, &rig, 1).await?;
     let twenty = idle(run, &rig, 20).await?;
     Ok(json!({
@@ -26,6 +34,7 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
         "statements_per_s_1": round(one.statements),
         "statements_per_s_20": round(twenty.statements),
         "postgres_cpu_percent_1": round(one.postgres), "postgres_cpu_percent_20": round(twenty.postgres),
+        "cpu_percent_floor": round(floor.cpu_percent), "postgres_cpu_percent_floor": round(floor.postgres),
     }))
 }
 
@@ -47,13 +56,37 @@ async fn idle(run: Run, rig: &Rig, relays: usize) -> anyhow::Result<Idle> {
     for relay in &running {
         relay.broker.wait_for(1).await?;
     }
+    let result = watch(run, rig, &format!("{relays} idle")).await?;
+    for relay in running {
+        relay.stop().await?;
+    }
+    Ok(result)
+}
+
+/// `select 1` every 25 ms on one connection: what any poll costs on this machine.
+async fn floor(run: Run, rig: &Rig) -> anyhow::Result<Idle> {
+    let mut connection = PgConnection::connect(&rig.url).await?;
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let looking = tokio::spawn(async move {
+        while !stopped.is_cancelled() {
+            tokio::time::sleep(POLL).await;
+            sqlx::query("select 1").execute(&mut connection).await?;
+        }
+        anyhow::Ok(())
+    });
+    let result = watch(run, rig, "bare loop").await?;
+    stop.cancel();
+    looking.await??;
+    Ok(result)
+}
+
+/// What is used for a while.
+async fn watch(run: Run, rig: &Rig, what: &str) -> anyhow::Result<Idle> {
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = reading(rig).await?;
     tokio::time::sleep(Duration::from_secs(run.size(60))).await;
     let after = reading(rig).await?;
-    for relay in running {
-        relay.stop().await?;
-    }
     let seconds = (after.at - before.at).as_secs_f64();
     let percent = |value: f64| value / seconds * 100.0;
     let result = Idle {
@@ -62,7 +95,7 @@ async fn idle(run: Run, rig: &Rig, relays: usize) -> anyhow::Result<Idle> {
         statements: (after.transactions - before.transactions) as f64 / seconds,
     };
     run.say(format!(
-        "{relays} idle: {:.2} % of a core in all, {:.2} % of it PostgreSQL, {:.1} statements/s",
+        "{what}: {:.2} % of a core in all, {:.2} % of it PostgreSQL, {:.1} statements/s",
         result.cpu_percent, result.postgres, result.statements
     ));
     Ok(result)
