@@ -25,9 +25,10 @@ pub enum Exit {
     Unreachable = 5,
     /// The schema is missing, older or newer than this program.
     Schema = 6,
-    /// The store refuses, and a person has to decide: a copy, a sequence behind, in recovery.
+    /// The store or the broker refuses, and a person has to decide: a copy, a sequence behind, in
+    /// recovery; a group that has members, a topic that is there already, a wrong password.
     Refused = 7,
-    /// No such destination or message.
+    /// No such destination, message, topic or group.
     NotFound = 8,
     /// Ended by SIGINT or SIGTERM before it was done. What was reported is done.
     Interrupted = 130,

@@ -84,6 +84,13 @@ fn utf8_variables() -> impl Iterator<Item = (String, String)> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
+/// Variables that are no settings.
+const KNOWN_VARIABLES: [&str; 3] = [
+    config::FILE_VARIABLE,
+    config::LOG_VARIABLE,
+    config::BROKER_PASSWORD_VARIABLE,
+];
+
 /// A mistyped variable would otherwise be a setting that silently is not in force.
 fn warn_about_unknown_variables(overrides: &config::Overrides) {
     for name in overrides
@@ -92,7 +99,7 @@ fn warn_about_unknown_variables(overrides: &config::Overrides) {
         .filter(|name| name.starts_with("OUTBOX_"))
     {
         let known = config::Setting::ALL.iter().any(|s| s.variable() == *name)
-            || [config::FILE_VARIABLE, config::LOG_VARIABLE].contains(&name.as_str())
+            || KNOWN_VARIABLES.contains(&name.as_str())
             || name.starts_with("OUTBOX_TEST_");
         if !known {
             tracing::warn!(variable = %name, "unknown variable: no setting has this name");

@@ -39,6 +39,9 @@ fn options(settings: &Settings) -> BrokerOptions {
     options.topic.partitions = broker.partitions;
     options.connections_max = broker.connections_max;
     options.request_bytes_max = broker.request_bytes_max;
+    let delay = broker.group_initial_delay.as_millis();
+    options.groups.initial_rebalance_delay_ms = u64::try_from(delay).unwrap_or(u64::MAX);
+    options.security = broker.security.clone();
     options
 }
 
@@ -46,6 +49,7 @@ fn problem(error: StartError) -> Problem {
     let exit = match &error {
         StartError::Log(_) | StartError::Listen { .. } => Exit::Unreachable,
         StartError::Anonymous { .. }
+        | StartError::Security(_)
         | StartError::NotAdvertised { .. }
         | StartError::Option { .. } => Exit::Config,
         _ => Exit::Failed,

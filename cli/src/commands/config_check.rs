@@ -78,6 +78,7 @@ fn value(settings: &Settings, setting: Setting) -> Value {
         Setting::BrokerPartitions => json!(broker.partitions),
         Setting::BrokerConnectionsMax => json!(broker.connections_max),
         Setting::BrokerRequestBytesMax => json!(broker.request_bytes_max),
+        Setting::BrokerGroupInitialDelay => json!(format!("{:?}", broker.group_initial_delay)),
         Setting::MaintenanceRetention => json!(format!("{:?}", settings.maintenance.retention)),
         Setting::MaintenanceSchedule => {
             json!(

@@ -5,10 +5,13 @@ mod broker;
 mod config_check;
 mod dead;
 mod doctor;
+mod group;
 mod migrate;
 mod relay;
+mod remote;
 mod resend;
 mod status;
+mod topic;
 
 use outbox_core::{Admin, RequestAction, Selection};
 use serde::Serialize;
@@ -28,6 +31,8 @@ pub async fn run(command: &Command, settings: &Settings, output: Output) -> Resu
         Command::Config(Config::Check) => config_check::run(settings, output),
         Command::Relay(_) => relay::run(settings, output).await,
         Command::Broker(_) => broker::run(settings, output).await,
+        Command::Topic(args) => topic::run(args, settings, output).await,
+        Command::Group(args) => group::run(args, settings, output).await,
         Command::Migrate => migrate::run(settings, output).await,
         Command::Send(args) => {
             let store = open(&settings.store, IfMissing::Create).await?;

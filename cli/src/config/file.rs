@@ -8,6 +8,7 @@ use outbox_core::{OnDead, Order, TopicPattern};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::access::{AllowSection, TlsSection, UserSection};
 use super::setting::Setting;
 use super::value::{Name, SecretRef, Span, StartAt};
 
@@ -63,6 +64,10 @@ impl File {
             (
                 Setting::BrokerRequestBytesMax,
                 broker.request_bytes_max.is_some(),
+            ),
+            (
+                Setting::BrokerGroupInitialDelay,
+                broker.group_initial_delay.is_some(),
             ),
             (
                 Setting::MaintenanceRetention,
@@ -176,6 +181,14 @@ pub struct BrokerSection {
     pub connections_max: Option<usize>,
     /// Largest request.
     pub request_bytes_max: Option<usize>,
+    /// How long the first member of a group waits for others.
+    pub group_initial_delay: Option<Span>,
+    /// `[broker.tls]`
+    pub tls: Option<TlsSection>,
+    /// `[[broker.user]]`
+    pub user: Vec<UserSection>,
+    /// `[[broker.allow]]`
+    pub allow: Vec<AllowSection>,
 }
 
 /// `[maintenance]`

@@ -1,5 +1,6 @@
 //! Settings: flags over `OUTBOX_*` variables over `outbox.toml` over defaults.
 
+mod access;
 pub mod file;
 pub mod setting;
 pub mod value;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outbox_broker::Advertised;
+use outbox_broker::{Advertised, SecurityOptions};
 use outbox_core::{Destination, OnDead, Order, PageLimit, RetryPolicy, Start, limits};
 
 use crate::exit::{Exit, Problem};
@@ -23,6 +24,9 @@ use value::Secret;
 pub const DEFAULT_FILE: &str = "outbox.toml";
 /// Names the file to read.
 pub const FILE_VARIABLE: &str = "OUTBOX_CONFIG";
+/// Password with which `outbox topic` and `outbox group` log in at a broker: never on the command
+/// line, where other users of the machine could read it.
+pub const BROKER_PASSWORD_VARIABLE: &str = "OUTBOX_BROKER_PASSWORD";
 /// Filter of the log on stderr, e.g. `info,outbox_relay=debug`.
 pub const LOG_VARIABLE: &str = "OUTBOX_LOG";
 /// The store when none is configured.
@@ -31,6 +35,10 @@ pub const DEFAULT_STORE: &str = "sqlite:./outbox-data/outbox.db";
 pub const DEFAULT_BROKER: &str = "log:./outbox-data/log";
 /// The folder of the log that `outbox broker` serves when none is configured.
 pub const DEFAULT_LOG: &str = "./outbox-data/log";
+
+/// How long the first member of a consumer group waits for others, when nobody says otherwise:
+/// Kafka's default.
+const GROUP_INITIAL_DELAY: Duration = Duration::from_secs(3);
 
 /// Everything a command may need, checked.
 #[derive(Clone, Debug)]
@@ -107,6 +115,10 @@ pub struct BrokerSettings {
     pub connections_max: usize,
     /// Largest request.
     pub request_bytes_max: usize,
+    /// How long the first member of a group waits for others.
+    pub group_initial_delay: Duration,
+    /// Who may connect, and what for.
+    pub security: SecurityOptions,
 }
 
 /// How the house is kept.
@@ -157,6 +169,8 @@ impl Default for Settings {
                 partitions: TopicOptions::default().partitions,
                 connections_max: outbox_broker::limits::CONNECTIONS_MAX,
                 request_bytes_max: outbox_broker::limits::REQUEST_BYTES_MAX,
+                group_initial_delay: GROUP_INITIAL_DELAY,
+                security: SecurityOptions::default(),
             },
             maintenance: MaintenanceSettings {
                 retention: Duration::from_secs(7 * 86_400),
@@ -346,6 +360,11 @@ impl Reader<'_> {
             }
             None => None,
         };
+        let secret = |setting: &str, secret: &value::SecretRef| {
+            secret.resolve(setting, |name| self.variables.get(name).cloned())
+        };
+        let security = access::security(section.tls, &section.user, section.allow, secret);
+        let security = security.map_err(|error| format!("{}: {error}", self.path()))?;
         let broker = &mut self.settings.broker;
         let default = broker.clone();
         *broker = BrokerSettings {
@@ -363,6 +382,10 @@ impl Reader<'_> {
             request_bytes_max: section
                 .request_bytes_max
                 .unwrap_or(default.request_bytes_max),
+            group_initial_delay: section
+                .group_initial_delay
+                .map_or(default.group_initial_delay, |span| span.0),
+            security,
         };
         Ok(())
     }

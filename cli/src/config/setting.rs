@@ -54,6 +54,8 @@ pub enum Setting {
     BrokerConnectionsMax,
     /// `broker.request_bytes_max`
     BrokerRequestBytesMax,
+    /// `broker.group_initial_delay`
+    BrokerGroupInitialDelay,
     /// `maintenance.retention`
     MaintenanceRetention,
     /// `maintenance.schedule`
@@ -70,7 +72,7 @@ pub enum Setting {
 
 impl Setting {
     /// All of them, in the order of the file.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::StoreUrl,
         Self::StoreSchema,
         Self::StorePooled,
@@ -88,6 +90,7 @@ impl Setting {
         Self::BrokerPartitions,
         Self::BrokerConnectionsMax,
         Self::BrokerRequestBytesMax,
+        Self::BrokerGroupInitialDelay,
         Self::MaintenanceRetention,
         Self::MaintenanceSchedule,
         Self::AlertsLog,
@@ -116,6 +119,7 @@ impl Setting {
             Self::BrokerPartitions => "broker.partitions",
             Self::BrokerConnectionsMax => "broker.connections_max",
             Self::BrokerRequestBytesMax => "broker.request_bytes_max",
+            Self::BrokerGroupInitialDelay => "broker.group_initial_delay",
             Self::MaintenanceRetention => "maintenance.retention",
             Self::MaintenanceSchedule => "maintenance.schedule",
             Self::AlertsLog => "alerts.log",
@@ -178,6 +182,9 @@ impl Setting {
             Self::BrokerAutoCreateTopics => broker.auto_create_topics = boolean(text)?,
             Self::BrokerPartitions => broker.partitions = partitions(number(text)?)?,
             Self::BrokerConnectionsMax => broker.connections_max = number(text)?,
+            Self::BrokerGroupInitialDelay => {
+                broker.group_initial_delay = text.parse::<Span>()?.0;
+            }
             _ => broker.request_bytes_max = number(text)?,
         }
         Ok(())

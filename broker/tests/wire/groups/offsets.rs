@@ -1,5 +1,6 @@
 //! What groups commit, and find again.
 
+use outbox_log_broker::OffsetCommit;
 use proto_kafka::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -174,4 +175,39 @@ async fn several_groups_are_asked_for_at_once() {
         (answer.groups[1].error_code, answer.groups[1].topics.len()),
         (0, 0)
     );
+}
+
+#[tokio::test]
+async fn whoever_wants_stable_offsets_waits_for_open_transactions() {
+    let rig = hasty_broker().await;
+    let mut client = rig.connect().await;
+    commit(&mut client, 8, &commit_request(&[(0, 1, ""), (1, 1, "")])).await;
+    let log = rig.broker.log();
+    let producer = log
+        .init_producer(Some("tx"), 60_000, None)
+        .await
+        .expect("a producer");
+    log.transaction_add_group("tx", producer, GROUP)
+        .await
+        .expect("added");
+    let pending = [OffsetCommit::new(TOPIC.into(), 0, 9)];
+    let stored = log
+        .transaction_commit_offsets("tx", producer, GROUP, &pending)
+        .await;
+    stored.expect("stored");
+    let mut request = fetch_request(&[0, 1]);
+    let offsets = async |client: &mut Client, request: &OffsetFetchRequest| {
+        let found = fetch(client, 7, request).await;
+        found
+            .iter()
+            .map(|p| (p.committed_offset, p.error_code))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(&mut client, &request).await, [(1, 0), (1, 0)]);
+    request.require_stable = true;
+    assert_eq!(offsets(&mut client, &request).await, [(-1, 88), (1, 0)]);
+    log.transaction_end("tx", producer, true)
+        .await
+        .expect("committed");
+    assert_eq!(offsets(&mut client, &request).await, [(9, 0), (1, 0)]);
 }
