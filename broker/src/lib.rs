@@ -33,6 +33,7 @@ mod security;
 mod server;
 mod session;
 mod shared;
+mod telemetry;
 mod topic_config;
 mod wire;
 
@@ -43,3 +44,4 @@ pub use options::{Advertised, BrokerOptions};
 pub use security::options::{
     Operation, Pattern, Rule, SecurityError, SecurityOptions, TlsOptions, User, UserSecret,
 };
+pub use telemetry::{METRICS, Metric};

@@ -3,6 +3,7 @@
 //! Their appends were started in the order of the requests, and they are answered in that order.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use futures_util::FutureExt;
@@ -28,6 +29,8 @@ pub(crate) struct InFlight {
     pub version: i16,
     /// Whether the client wants to know.
     pub answered: bool,
+    /// When it came.
+    pub since: Instant,
     /// Bytes of the records.
     pub bytes: usize,
     /// For each partition, in the order of the request.
@@ -73,6 +76,7 @@ impl Pipeline {
         while let Some(oldest) = self.waiting.front_mut()
             && oldest.done(shared).now_or_never().is_some()
         {
+            oldest.count(shared);
             oldest.answer(out)?;
             self.bytes -= oldest.bytes;
             self.waiting.pop_front();
@@ -88,6 +92,15 @@ impl InFlight {
             let outcome = &mut self.outcomes[*index];
             note(outcome, result, shared);
             self.submitted.pop_front();
+        }
+    }
+
+    fn count(&self, shared: &Shared) {
+        shared.meters.produced(self.since);
+        let failed = self.outcomes.iter().filter(|o| o.error_code != NO_ERROR);
+        let failed = failed.count() as u64;
+        if failed > 0 {
+            shared.meters.produce_errors.increment(failed);
         }
     }
 

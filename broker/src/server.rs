@@ -33,6 +33,7 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, connections:
                     connections.spawn(serve(shared.clone(), stream, peer, permit));
                 }
                 Err(_) => {
+                    shared.meters.refused.increment(1);
                     let limit = shared.options.connections_max;
                     tracing::warn!(%peer, limit, "closed a connection: there are too many");
                 }
@@ -46,6 +47,15 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener, connections:
     connections.close();
 }
 
+/// An open connection, counted until it is dropped.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.meters.connections.decrement(1.0);
+    }
+}
+
 async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
@@ -57,6 +67,9 @@ async fn serve(
         return;
     }
     tracing::debug!(%peer, "connected");
+    shared.meters.accepted.increment(1);
+    shared.meters.connections.increment(1.0);
+    let counted = Counted(shared.clone());
     let served = match shared.security.tls.clone() {
         None => converse(shared, stream, peer, false).await,
         Some(tls) => match timeout(LOGIN_TIME_MAX, tls.accept(stream)).await {
@@ -68,7 +81,10 @@ async fn serve(
     match served {
         Ok(()) => tracing::debug!(%peer, "disconnected"),
         Err(error) if error.is_usual() => tracing::debug!(%peer, %error, "disconnected"),
-        Err(error) => tracing::warn!(%peer, %error, "closed a connection"),
+        Err(error) => {
+            counted.0.meters.misbehaved.increment(1);
+            tracing::warn!(%peer, %error, "closed a connection");
+        }
     }
 }
 

@@ -6,11 +6,13 @@ use outbox_log_broker::Log;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::APIS;
 use crate::codec::{StrBytes, frame_room};
 use crate::group::Coordinator;
 use crate::limits;
 use crate::options::{Advertised, BrokerOptions};
 use crate::security::Security;
+use crate::telemetry::Meters;
 
 /// One broker.
 pub(crate) struct Shared {
@@ -30,6 +32,7 @@ pub(crate) struct Shared {
     pub receive_room: Arc<Semaphore>,
     /// Room for records on their way out, in bytes; see [`limits::FETCH_BYTES_MAX`].
     pub fetch_room: Arc<Semaphore>,
+    pub meters: Meters,
 }
 
 impl Shared {
@@ -51,6 +54,7 @@ impl Shared {
             stop: CancellationToken::new(),
             receive_room: Arc::new(Semaphore::new(frame_room(receive))),
             fetch_room: Arc::new(Semaphore::new(limits::FETCH_BYTES_MAX)),
+            meters: Meters::new(APIS.iter().map(|api| (api.key as i16, api.name))),
         }
     }
 }

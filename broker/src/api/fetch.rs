@@ -28,12 +28,22 @@ pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> FetchAnswe
         let mut look = Look::new(call, &request);
         let answer = look.all();
         if look.bytes >= request.min_bytes.max(0) as usize || look.failed {
+            call.shared
+                .meters
+                .fetched_bytes
+                .increment(look.bytes as u64);
             return answer;
         }
         match timeout_at(deadline, version.changed()).await {
             Ok(Ok(())) => {}
             // The time is over, or the log is closed.
-            Ok(Err(_)) | Err(_) => return answer,
+            Ok(Err(_)) | Err(_) => {
+                call.shared
+                    .meters
+                    .fetched_bytes
+                    .increment(look.bytes as u64);
+                return answer;
+            }
         }
         // What was read is read again: it holds no room while more is waited for.
     }

@@ -93,6 +93,7 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     pub fn new(shared: &'a Shared, session: &'a Session, head: &'a RequestHead) -> Self {
         let version = head.version;
+        shared.meters.request(head.api_key);
         tracing::trace!(
             peer = %session.peer,
             client = head.client_id.as_deref(),

@@ -1,6 +1,7 @@
 //! Produce: the only request that is started before the ones before it are answered.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use bytes::Bytes;
 use outbox_log_broker::batch::BatchHeader;
@@ -34,6 +35,7 @@ pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, Conn
         version,
         answered: request.acks != 0,
         bytes: 0,
+        since: Instant::now(),
         outcomes: Vec::with_capacity(request.partitions.len()),
         submitted: VecDeque::with_capacity(request.partitions.len()),
     };
@@ -61,6 +63,10 @@ pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, Conn
         }
         started.outcomes.push(outcome);
     }
+    call.shared
+        .meters
+        .produced_bytes
+        .increment(started.bytes as u64);
     Ok(started)
 }
 
