@@ -1,10 +1,12 @@
-//! Brokers behind the outbox's `Broker` port.
+//! Brokers behind the outbox's `Broker` and `Source` ports.
 //!
-//! - [`connect`]: from the URL in a configuration to a broker.
-//! - [`LogBroker`] and [`LogSource`]: the bundled log, to publish to and to consume from.
+//! - [`connect`] and [`source`]: from the URL in a configuration to a broker, and to what consumers
+//!   read.
+//! - [`LogBroker`], [`LogSource`] and [`RemoteLogSource`]: the bundled log, in this process or behind
+//!   an address.
 
 mod connect;
 mod log;
 
-pub use connect::{ConnectError, connect, open_log};
-pub use log::{LogBroker, LogBrokerOptions, LogSource};
+pub use connect::{ConnectError, connect, open_log, source};
+pub use log::{LogBroker, LogBrokerOptions, LogSource, RemoteLogSource};

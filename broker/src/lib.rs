@@ -13,6 +13,7 @@
 //!   bounded there before anything is allocated.
 //! - [`client`]: the other side, for the project's own tools.
 //! - `topic_config`: a topic's options under the names that Kafka gives them.
+//! - [`client`]: what the rest of the project asks of a broker over the network.
 //! - `security`: who a client is, and what it may do.
 //! - [`limits`]: every bound.
 //!

@@ -10,8 +10,9 @@ use futures_util::FutureExt;
 use outbox_log_broker::batch::BatchHeader;
 use outbox_log_broker::{AppendError, Appended, Submitted};
 
+use crate::api;
 use crate::api::error::append_error;
-use crate::codec::{NO_ERROR, PartitionOutcome, ProduceAnswer};
+use crate::codec::{NO_ERROR, PartitionOutcome, ProduceAnswer, Published};
 use crate::error::ConnectionError;
 use crate::limits;
 use crate::shared::Shared;
@@ -37,6 +38,17 @@ pub(crate) struct InFlight {
     pub outcomes: Vec<PartitionOutcome>,
     /// Indexes into `outcomes`, with what is waited for.
     pub submitted: VecDeque<(usize, Submitted)>,
+    /// Of a request with a publication, whose partitions are stored all or none: what is waited for
+    /// instead.
+    pub publishing: Option<Publishing>,
+}
+
+/// A publication.
+pub(crate) enum Publishing {
+    /// Its append has been started.
+    Submitted(Submitted),
+    /// It is known what became of it.
+    Done(Published),
 }
 
 impl Pipeline {
@@ -93,6 +105,10 @@ impl InFlight {
             note(outcome, result, shared);
             self.submitted.pop_front();
         }
+        if let Some(Publishing::Submitted(submitted)) = &mut self.publishing {
+            let published = api::publish::note(&mut self.outcomes, submitted.await, shared);
+            self.publishing = Some(Publishing::Done(published));
+        }
     }
 
     fn count(&self, shared: &Shared) {
@@ -110,6 +126,10 @@ impl InFlight {
                 correlation_id: self.correlation_id,
                 version: self.version,
                 partitions: &self.outcomes,
+                published: match &self.publishing {
+                    Some(Publishing::Done(published)) => Some(published),
+                    _ => None,
+                },
             }
             .write(out);
             return Ok(());

@@ -323,6 +323,8 @@ impl Running {
                 "committing the last offsets took too long"
             ),
         }
+        // A source that could not say goodbye is taken for gone after a while.
+        let _ = timeout(limits::STOP_CLOSE_MAX, self.reader.close()).await;
     }
 }
 

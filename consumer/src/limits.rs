@@ -50,10 +50,13 @@ pub const INBOX_TIMEOUT: Duration = Duration::from_secs(90);
 pub const OUTAGE_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a graceful stop waits for transactions in flight; then they are rolled back.
-pub const STOP_WORKERS_MAX: Duration = Duration::from_secs(7);
+pub const STOP_WORKERS_MAX: Duration = Duration::from_secs(6);
 
 /// How long a graceful stop may take to commit the last offsets.
 pub const STOP_COMMIT_MAX: Duration = Duration::from_secs(2);
+
+/// How long a graceful stop may take to hand partitions over to other processes.
+pub const STOP_CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// How long a graceful stop may take to hand out the last alerts.
 pub const STOP_NOTICES_MAX: Duration = Duration::from_secs(1);
@@ -68,7 +71,11 @@ pub const ALERT_SEND_MAX: Duration = Duration::from_secs(10);
 pub const ALERTS_WAITING_MAX: usize = 1_024;
 
 const _: () = assert!(
-    STOP_WORKERS_MAX.as_secs() + STOP_COMMIT_MAX.as_secs() + STOP_NOTICES_MAX.as_secs() <= 10,
+    STOP_WORKERS_MAX.as_secs()
+        + STOP_COMMIT_MAX.as_secs()
+        + STOP_CLOSE_MAX.as_secs()
+        + STOP_NOTICES_MAX.as_secs()
+        <= 10,
     "a graceful stop takes at most 10 s"
 );
 const _: () = assert!(FETCH_BYTES <= QUEUE_BYTES_MAX);

@@ -162,10 +162,10 @@ impl Reader {
         }
         let found: BTreeSet<TopicPartition> = found.into_iter().collect();
         for (of, _) in self.partitions.extract_if(.., |of, _| !found.contains(of)) {
-            tracing::warn!(
+            tracing::info!(
                 topic = &*of.topic,
                 partition = of.partition,
-                "a partition is gone"
+                "a partition is read no more: it is another process's, or gone"
             );
         }
         Ok(())
@@ -213,6 +213,11 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Tells the source that nothing more is read or committed.
+    pub(crate) async fn close(&mut self) {
+        self.link.source.close().await;
     }
 
     /// Waits until there may be something to do.

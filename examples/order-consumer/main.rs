@@ -1,24 +1,23 @@
-//! Relay, log and consumer in one process: reads the orders' outbox and keeps accounts.
+//! Relay and consumer in one process: reads the orders' outbox and keeps accounts.
 //!
 //! ```console
 //! $ DATABASE_URL=postgres://localhost/shop cargo run -p outbox-examples --example order-consumer
 //! ```
 //!
-//! The bundled log belongs to one process at a time, so everything that touches it lives here: the
-//! relay that fills it and the consumer that reads it. (With `outbox broker`, or with Kafka, each
-//! would be a process of its own.) `LOG_DIR` (./outbox-data/log) says where the log is;
-//! `BILLING_DATABASE_URL` (`DATABASE_URL`) where the accounts are: any other database will do, for
+//! `BROKER` (log:./outbox-data/log) says where the log is. A folder belongs to one process at a time,
+//! so the relay that fills it and the consumer that reads it both live here. With `outbox broker`,
+//! say `BROKER=log://127.0.0.1:9092` and run as many of this as you like: they share the work.
+//! `BILLING_DATABASE_URL` (`DATABASE_URL`) is where the accounts are: any other database will do, for
 //! the inbox needs no outbox beside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
-use outbox_broker_adapters::{LogBroker, LogSource};
+use outbox_broker_adapters::{connect, source};
 use outbox_consumer::Consumer;
-use outbox_core::{Admin, Broker, Destination, OnDead, Order as Ordering, RetryPolicy, Start};
+use outbox_core::{Admin, Destination, OnDead, Order as Ordering, RetryPolicy, Source, Start};
 use outbox_examples::{log_to_stderr, or_default, required, shutdown};
-use outbox_log_broker::{Log, LogOptions};
 use outbox_postgres::{PostgresInbox, PostgresOptions, PostgresStore};
 use outbox_relay::{Relay, RelayOptions};
 use serde::Deserialize;
@@ -44,14 +43,10 @@ async fn main() -> anyhow::Result<()> {
     log_to_stderr();
     let url = required("DATABASE_URL", "postgres://localhost/shop")?;
     let billing_url = or_default("BILLING_DATABASE_URL", &url);
-    let dir = or_default("LOG_DIR", "./outbox-data/log");
+    let broker = or_default("BROKER", "log:./outbox-data/log");
 
-    let log = Log::open(LogOptions::new(&dir)).with_context(|| format!("open the log in {dir}"))?;
-    let store = store(url, &dir).await?;
-    let brokers: BTreeMap<String, Arc<dyn Broker>> = BTreeMap::from([(
-        "orders".to_owned(),
-        Arc::new(LogBroker::new(log.clone())) as _,
-    )]);
+    let store = store(url, &broker).await?;
+    let brokers = BTreeMap::from([("orders".to_owned(), connect(&broker).await?)]);
     let options = RelayOptions {
         http: None,
         ..RelayOptions::default()
@@ -63,7 +58,7 @@ async fn main() -> anyhow::Result<()> {
     let relaying = tokio::spawn(relay.run(stop.clone()));
     let consuming = tokio::spawn(consume(
         billing_url,
-        Arc::new(LogSource::new(log)),
+        source(&broker, "accounts").await?,
         stop.clone(),
     ));
     // Whichever ends, asked to or not, takes the other along.
@@ -73,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// The outbox, with the one place its messages go.
-async fn store(url: String, dir: &str) -> anyhow::Result<PostgresStore> {
+async fn store(url: String, broker: &str) -> anyhow::Result<PostgresStore> {
     let options = PostgresOptions {
         url,
         ..PostgresOptions::default()
@@ -83,7 +78,7 @@ async fn store(url: String, dir: &str) -> anyhow::Result<PostgresStore> {
     let orders = Destination {
         name: "orders".to_owned(),
         patterns: vec!["orders.*".parse()?],
-        broker: format!("log:{dir}"),
+        broker: broker.to_owned(),
         order: Ordering::Key,
         on_dead: OnDead::BlockKey,
         retry: RetryPolicy::default(),
@@ -97,7 +92,7 @@ async fn store(url: String, dir: &str) -> anyhow::Result<PostgresStore> {
 /// Keeps the accounts: an order and its inbox row commit together.
 async fn consume(
     url: String,
-    source: Arc<LogSource>,
+    source: Arc<dyn Source>,
     stop: tokio_util::sync::CancellationToken,
 ) -> anyhow::Result<()> {
     let pool = PgPool::connect(&url)

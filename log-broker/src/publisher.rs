@@ -9,7 +9,7 @@ use crate::interval::IntervalSet;
 use crate::limits;
 
 /// Who appends, and which of its sequence numbers the records stand for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Publication {
     /// The publisher: an opaque name, at most [`limits::PUBLISHER_BYTES_MAX`] bytes.
     pub publisher: Arc<str>,

@@ -50,9 +50,13 @@ impl Record {
 }
 
 /// Where a consumer reads. Committed offsets are kept by the source, for each group.
+///
+/// A source may share the partitions of a group among several processes: each is then told of its own
+/// ones only, and a partition may come and go. Records of one that went may still be in flight here
+/// while another process reads them; the inbox sees to it that they are applied once.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// The partitions of every topic that a pattern covers; more may appear later.
+    /// The partitions to read, of every topic that a pattern covers; others may appear later.
     async fn partitions(&self, topics: &[TopicPattern])
     -> Result<Vec<TopicPartition>, SourceError>;
 
@@ -73,6 +77,10 @@ pub trait Source: Send + Sync {
 
     /// Stores the next offsets to read for `group`, durably.
     async fn commit(&self, group: &str, next: &[(TopicPartition, i64)]) -> Result<(), SourceError>;
+
+    /// Called once, when nothing more is read or committed: a source that shares partitions among
+    /// several processes hands its own over.
+    async fn close(&self) {}
 }
 
 /// Why a source could not answer.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use outbox_broker::{Broker, BrokerOptions};
+use outbox_log_broker::LogOptions;
 use outbox_tests::postgres::TestDb;
 use serde_json::json;
 use sqlx::{PgPool, Row};
@@ -24,11 +26,15 @@ pub async fn start_service(db: &TestDb) -> (Example, String) {
 }
 
 pub async fn start_consumer(db: &TestDb, billing: &TestDb, log: &tempfile::TempDir) -> Example {
-    let dir = log.path().join("log");
+    let broker = format!("log:{}/log", log.path().display());
+    start_consumer_of(db, billing, &broker).await
+}
+
+async fn start_consumer_of(db: &TestDb, billing: &TestDb, broker: &str) -> Example {
     let variables = [
         ("DATABASE_URL", db.url()),
         ("BILLING_DATABASE_URL", billing.url()),
-        ("LOG_DIR", dir.to_str().expect("text")),
+        ("BROKER", broker),
     ];
     Example::start("order-consumer", &variables).await
 }
@@ -143,4 +149,33 @@ async fn accounts_add_up_though_the_consumer_is_killed_while_orders_come_in() {
         .expect("counted");
     assert_eq!(accepted.get::<i64, _>(0), 120);
     service.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_consumers_share_a_broker_and_one_takes_over_when_the_other_is_killed() {
+    let (db, billing) = (TestDb::new().await, TestDb::new().await);
+    let dir = tempfile::tempdir().expect("a folder");
+    let log = LogOptions::new(dir.path().join("log"));
+    let server = Broker::start(BrokerOptions::new(log, ([127, 0, 0, 1], 0).into())).await;
+    let server = server.expect("the broker starts");
+    let broker = format!("log://{}", server.local_addr());
+    let (service, address) = start_service(&db).await;
+    let killed = start_consumer_of(&db, &billing, &broker).await;
+    let left = start_consumer_of(&db, &billing, &broker).await;
+    for n in 0..60 {
+        let order = json!({"customer": format!("c{}", n % 7), "amount_cents": n + 1});
+        let (status, problem) = request(&address, "POST", "/orders", Some(&order)).await;
+        assert_eq!(status, 201, "{problem}");
+    }
+    wait_until_booked(&db, &billing).await;
+    killed.kill9().await;
+    for n in 0..60 {
+        let order = json!({"customer": format!("c{}", n % 7), "amount_cents": n + 1});
+        let (status, problem) = request(&address, "POST", "/orders", Some(&order)).await;
+        assert_eq!(status, 201, "{problem}");
+    }
+    wait_until_booked(&db, &billing).await;
+    left.stop().await;
+    service.stop().await;
+    server.stop().await;
 }

@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use outbox_broker::client::{Client, ClientOptions};
 use outbox_core::{
     Batch, Broker, Capabilities, Class, Failure, Outcome, Pending, PublishError, Receipt,
 };
 use outbox_log_broker::batch::{BatchEncoder, RecordFields, record_bytes};
-use outbox_log_broker::{
-    Append, AppendError, Log, Publication, Sequence, Slice, TopicError, TopicOptions, limits,
-};
+use outbox_log_broker::{Append, Log, Publication, Sequence, Slice, TopicOptions, limits};
 
 use super::headers::HeaderWriter;
+use super::home::{Home, Stored, permanent};
 use super::partition;
 
 /// Where a record batch is ended and the next begun, in bytes. A reader in the middle of a batch
@@ -56,7 +56,7 @@ const BATCH_OVERHEAD_BYTES: usize = 1024;
 /// together to one partition for each batch, in turn. A duplicate's receipt has no offset.
 #[derive(Debug)]
 pub struct LogBroker {
-    log: Arc<Log>,
+    home: Home,
     options: LogBrokerOptions,
     /// Turns of messages without a key.
     turn: AtomicU32,
@@ -71,17 +71,21 @@ impl LogBroker {
 
     /// A broker on an open log.
     pub fn with_options(log: Arc<Log>, options: LogBrokerOptions) -> Self {
+        Self::at(Home::Here(log), options)
+    }
+
+    /// The log that a broker serves over the network. It connects when it is first used.
+    pub fn remote(client: ClientOptions, options: LogBrokerOptions) -> Self {
+        Self::at(Home::there(Client::new(client)), options)
+    }
+
+    fn at(home: Home, options: LogBrokerOptions) -> Self {
         Self {
-            log,
+            home,
             options,
             turn: AtomicU32::new(0),
             buffers: Mutex::default(),
         }
-    }
-
-    /// The log.
-    pub fn log(&self) -> &Arc<Log> {
-        &self.log
     }
 
     fn buffer(&self) -> Vec<u8> {
@@ -105,15 +109,10 @@ impl LogBroker {
             if topics.find(&message.topic).is_some() {
                 continue;
             }
-            let options = TopicOptions {
-                partitions: self.options.partitions,
-                ..TopicOptions::default()
-            };
-            let partitions = match self.log.create_topic(&message.topic, options).await {
-                Ok(options) => Ok(options.partitions),
-                Err(TopicError::Append(error)) => return Err(outage(&error)),
-                Err(error) => Err(permanent(error.to_string())),
-            };
+            let partitions = self
+                .home
+                .topic(&message.topic, self.options.partitions)
+                .await?;
             topics.push(message.topic.clone(), partitions);
         }
         Ok(topics)
@@ -133,28 +132,33 @@ impl LogBroker {
             let mut append = self.encode(batch, &chosen, topics);
             append.publication = Some(publication(batch, &chosen, closing));
             let slices = slice_lengths(&chosen);
-            match self.log.append(append).await {
-                Ok(appended) => {
+            match self.home.append(append).await? {
+                Stored::New {
+                    first_offsets,
+                    buffer,
+                } => {
                     let mut placed = chosen.iter();
-                    for (records, first) in slices.into_iter().zip(&appended.first_offsets) {
+                    for (records, first) in slices.into_iter().zip(&first_offsets) {
                         for (n, p) in placed.by_ref().take(records).enumerate() {
                             outcomes[p.message] = Some(sent(p, Some(first + n as i64)));
                         }
                     }
-                    self.give_back(appended.buffer);
+                    self.give_back(buffer);
                     return Ok(());
                 }
-                Err(AppendError::Duplicates { indexes }) => {
-                    // The log tells of a duplicate only when the original is durable.
-                    for &n in &indexes {
-                        outcomes[chosen[n].message] = Some(sent(&chosen[n], None));
+                Stored::Already { indexes } => {
+                    for n in indexes {
+                        if let Some(placed) = chosen.get(n) {
+                            outcomes[placed.message] = Some(sent(placed, None));
+                        }
                     }
+                    let before = chosen.len();
                     chosen.retain(|p| outcomes[p.message].is_none());
+                    if chosen.len() == before {
+                        let text = "the broker names duplicates that were not sent".to_owned();
+                        return Err(PublishError::Outage(text));
+                    }
                 }
-                Err(AppendError::Fenced { epoch, newer, .. }) => {
-                    return Err(PublishError::Fenced { epoch, newer });
-                }
-                Err(error) => return Err(outage(&error)),
             }
         }
     }
@@ -261,7 +265,7 @@ impl LogBroker {
 
     /// Estimated bytes at which an append is sent off.
     fn append_bytes(&self) -> usize {
-        let max = self.log.append_bytes_max();
+        let max = self.home.append_bytes_max();
         max - max / APPEND_MARGIN
     }
 
@@ -418,18 +422,6 @@ fn sent(placed: &Placed, offset: Option<i64>) -> Outcome {
         offset,
         duplicate: offset.is_none(),
     })
-}
-
-fn outage(error: &AppendError) -> PublishError {
-    PublishError::Outage(error.to_string())
-}
-
-fn permanent(text: String) -> Failure {
-    Failure {
-        class: Class::Permanent,
-        maybe_accepted: false,
-        text,
-    }
 }
 
 fn behind() -> Failure {

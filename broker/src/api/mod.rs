@@ -8,6 +8,7 @@
 
 pub(crate) mod error;
 pub(crate) mod produce;
+pub(crate) mod publish;
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use outbox_log_broker::batch::BatchHeader;
 use outbox_log_broker::{Append, Slice};
 
-use super::Call;
 use super::error::{append_error, batch_error};
+use super::{Call, publish};
 use crate::codec::{ErrorCode, NO_ERROR, PartitionOutcome, PartitionRecords, ProduceRequest};
 use crate::error::ConnectionError;
 use crate::pipeline::InFlight;
@@ -30,6 +30,10 @@ type Refusal = (ErrorCode, String);
 pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, ConnectionError> {
     let (head, version) = (call.head, call.version);
     let request = ProduceRequest::decode(body, version)?;
+    if let Some(publication) = request.publication {
+        let (acks, partitions) = (request.acks, request.partitions);
+        return Ok(publish::start(call, acks, partitions, publication).await);
+    }
     let mut started = InFlight {
         correlation_id: head.correlation_id,
         version,
@@ -38,6 +42,7 @@ pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, Conn
         since: Instant::now(),
         outcomes: Vec::with_capacity(request.partitions.len()),
         submitted: VecDeque::with_capacity(request.partitions.len()),
+        publishing: None,
     };
     let refusal = refused(version, request.acks);
     for partition in request.partitions {
@@ -88,7 +93,7 @@ async fn submit(
     submitted.map_err(|error| (append_error(&error), error.to_string()))
 }
 
-fn outcome(partition: &PartitionRecords) -> PartitionOutcome {
+pub(super) fn outcome(partition: &PartitionRecords) -> PartitionOutcome {
     PartitionOutcome {
         topic: partition.topic.clone(),
         partition: partition.partition,

@@ -74,7 +74,9 @@ impl Connection {
     }
 
     async fn ask_versions(&mut self) -> Result<(), ClientError> {
-        let answer = self.exchange(0, &ApiVersionsRequest::default()).await?;
+        let answer = self
+            .exchange(0, &ApiVersionsRequest::default(), self.timeout)
+            .await?;
         let keys = answer.api_keys.iter();
         self.versions = keys
             .map(|k| (k.api_key, (k.min_version, k.max_version)))
@@ -89,24 +91,35 @@ impl Connection {
         version: i16,
         request: &R,
     ) -> Result<R::Response, ClientError> {
+        self.call_for(version, request, Duration::ZERO).await
+    }
+
+    /// The same for a request that the broker may hold back for `wait`.
+    pub async fn call_for<R: Request>(
+        &mut self,
+        version: i16,
+        request: &R,
+        wait: Duration,
+    ) -> Result<R::Response, ClientError> {
         let served = self.versions.get(&R::KEY);
         if !served.is_some_and(|(min, max)| (*min..=*max).contains(&version)) {
             let key = R::KEY;
             return Err(self.confused(format!("it does not serve API {key} version {version}")));
         }
-        self.exchange(version, request).await
+        self.exchange(version, request, self.timeout + wait).await
     }
 
     async fn exchange<R: Request>(
         &mut self,
         version: i16,
         request: &R,
+        time: Duration,
     ) -> Result<R::Response, ClientError> {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let frame = frame(version, id, request);
         let frame = frame.map_err(|error| self.confused(error.to_string()))?;
-        let (address, time) = (self.address.clone(), self.timeout);
+        let address = self.address.clone();
         let talk = async {
             let received = talk(&mut self.stream, &frame).await;
             received.map_err(|source| ClientError::Unreachable {

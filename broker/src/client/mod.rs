@@ -1,12 +1,14 @@
-//! A small client for the project's own tools: it looks at a broker over the network, and changes
-//! what an operator wants changed. It works against any broker of Kafka's protocol that is one
-//! node.
+//! A small client for the rest of the project: it looks at a broker over the network, changes what an
+//! operator wants changed, and publishes to and consumes from it. It works against a broker that is
+//! one node.
 //!
 //! - [`Admin`]: topics ([`topics`]) and consumer groups ([`groups`]).
+//! - [`Client`]: what relays and consumers ask of a broker ([`data`]).
 //! - [`ClientOptions`]: where to connect, and as whom.
 //! - `connection`: requests and answers, one at a time.
 //! - `login`: the client's side of SASL.
 
+pub mod data;
 pub mod groups;
 pub mod options;
 pub mod topics;
@@ -15,6 +17,10 @@ mod connection;
 mod error;
 mod login;
 
+pub use data::{
+    Assignment, Client, FetchWish, FetchedRange, JoinOptions, Member, PublishAnswer,
+    PublishRefusal, TopicPartitions,
+};
 pub use error::ClientError;
 pub use groups::{
     GroupDetail, GroupMember, GroupOffset, GroupSummary, OffsetReset, PartitionOffsets, ResetTo,

@@ -5,13 +5,18 @@
 //! Fetch, have codecs of their own: the one takes no copy of the records and nothing in proportion
 //! to a count, the other sends records from where they are.
 
+mod consumer;
 mod fetch;
 mod frame;
 mod head;
 mod produce;
+mod publication;
 mod read;
 mod reply;
 
+pub(crate) use consumer::{
+    Subscription, read_assignment, read_subscription, write_assignment, write_subscription,
+};
 pub(crate) use fetch::{FetchAnswer, FetchedPartition, FetchedTopic};
 pub(crate) use frame::{Frame, FrameReader, frame_room};
 pub(crate) use head::RequestHead;
@@ -19,6 +24,9 @@ pub(crate) use produce::{PartitionOutcome, PartitionRecords, ProduceAnswer, Prod
 pub(crate) use proto_kafka::ResponseError as ErrorCode;
 pub(crate) use proto_kafka::messages::{self, ApiKey};
 pub(crate) use proto_kafka::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+pub(crate) use publication::{
+    PUBLICATION, PUBLICATION_FROM, Published, read_published, write_publication,
+};
 pub(crate) use reply::Reply;
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -4,7 +4,11 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use outbox_log_broker::Publication;
 
+use super::publication::{
+    PUBLICATION, PUBLICATION_FROM, Published, read_publication, write_published,
+};
 use super::read::Fields;
 use super::{CodecError, StrBytes};
 use crate::limits::PRODUCE_PARTITIONS_MAX;
@@ -19,6 +23,8 @@ pub(crate) struct ProduceRequest {
     pub acks: i16,
     /// In the order of the request.
     pub partitions: Vec<PartitionRecords>,
+    /// For duplicate-proof publish.
+    pub publication: Option<Publication>,
 }
 
 /// What is to be stored in one partition.
@@ -62,11 +68,12 @@ impl ProduceRequest {
             }
             fields.tags()?;
         }
-        fields.tags()?;
+        let publication = fields.tag(PUBLICATION)?.map(read_publication);
         Ok(Self {
             transactional_id,
             acks,
             partitions,
+            publication: publication.transpose()?,
         })
     }
 }
@@ -94,6 +101,8 @@ pub(crate) struct ProduceAnswer<'a> {
     pub version: i16,
     /// In the order of the request.
     pub partitions: &'a [PartitionOutcome],
+    /// What became of the publication, if the request had one.
+    pub published: Option<&'a Published>,
 }
 
 impl ProduceAnswer<'_> {
@@ -116,7 +125,16 @@ impl ProduceAnswer<'_> {
             // Nobody is throttled.
             out.put_i32(0);
         }
-        self.tags(out);
+        match self.published {
+            Some(published) if self.version >= PUBLICATION_FROM => {
+                let field = write_published(published);
+                out.put_u8(1);
+                unsigned_varint(out, PUBLICATION as u32);
+                unsigned_varint(out, field.len() as u32);
+                out.put_slice(&field);
+            }
+            _ => self.tags(out),
+        }
         let length = (out.len() - start - 4) as i32;
         out[start..start + 4].copy_from_slice(&length.to_be_bytes());
     }

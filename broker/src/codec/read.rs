@@ -61,17 +61,26 @@ impl Fields {
 
     /// Tagged fields, which are skipped.
     pub fn tags(&mut self) -> Result<(), CodecError> {
+        self.tag(-1).map(|_| ())
+    }
+
+    /// Tagged fields, which are skipped but for one.
+    pub fn tag(&mut self, wanted: i32) -> Result<Option<Bytes>, CodecError> {
         const FIELD: &str = "tagged fields";
+        let mut found = None;
         if !self.flexible {
-            return Ok(());
+            return Ok(found);
         }
         let count = self.unsigned_varint(FIELD)?;
         for _ in 0..count {
-            self.unsigned_varint(FIELD)?;
+            let tag = self.unsigned_varint(FIELD)?;
             let size = self.unsigned_varint(FIELD)?;
-            self.take(size as usize, FIELD)?;
+            let field = self.take(size as usize, FIELD)?;
+            if i64::from(tag) == i64::from(wanted) {
+                found = Some(field);
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
     fn length(&mut self, field: &'static str) -> Result<Option<usize>, CodecError> {
