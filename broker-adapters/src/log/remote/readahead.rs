@@ -97,13 +97,13 @@ impl Readahead {
         wishes
     }
 
-    /// Keeps an answer. Answers whether there is something in it for the consumer.
-    pub fn keep(&mut self, wishes: &[FetchWish], ranges: Vec<FetchedRange>) -> bool {
+    /// Keeps an answer. Answers for how many partitions there is something in it for the consumer.
+    pub fn keep(&mut self, wishes: &[FetchWish], ranges: Vec<FetchedRange>) -> usize {
         let asked: BTreeMap<(&str, u32), i64> = wishes
             .iter()
             .map(|w| ((&*w.topic, w.partition), w.offset))
             .collect();
-        let mut news = false;
+        let mut news = 0;
         for range in ranges {
             let offset = asked.get(&(&*range.topic, range.partition)).copied();
             let of = TopicPartition {
@@ -123,7 +123,7 @@ impl Readahead {
                 (0, false) => Fetched::Batches(range.batches, range.aborted),
                 (code, _) => Fetched::Failed(code),
             };
-            news |= fetched != Fetched::Nothing;
+            news += usize::from(fetched != Fetched::Nothing);
             slot.fetched = Some(fetched);
         }
         news
@@ -174,7 +174,8 @@ mod tests {
         let wishes = ahead.wishes(Some(&of(2)), false);
         let asked: Vec<u32> = wishes.iter().map(|w| w.partition).collect();
         assert_eq!(asked, [2, 0, 1]);
-        assert!(ahead.keep(&wishes, vec![range(2, b""), range(0, b"x"), range(1, b"")]));
+        let ranges = vec![range(2, b""), range(0, b"x"), range(1, b"")];
+        assert_eq!(ahead.keep(&wishes, ranges), 1);
         assert!(ahead.wishes(None, false).is_empty());
         let polled: Vec<u32> = ahead
             .wishes(None, true)
@@ -192,7 +193,7 @@ mod tests {
         ahead.take(&of(0), 0, 10);
         let wishes = ahead.wishes(None, true);
         ahead.take(&of(0), 5, 10);
-        assert!(!ahead.keep(&wishes, vec![range(0, b"old")]));
+        assert_eq!(ahead.keep(&wishes, vec![range(0, b"old")]), 0);
         assert_eq!(ahead.take(&of(0), 5, 10), None);
     }
 

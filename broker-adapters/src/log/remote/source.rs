@@ -264,9 +264,15 @@ impl Reading {
             .fetch(&wishes, ROUND_BYTES, Duration::ZERO)
             .await;
         let mut ahead = self.ahead();
-        ahead.keep(&wishes, ranges.map_err(|e| outage(&e))?);
+        let news = ahead.keep(&wishes, ranges.map_err(|e| outage(&e))?);
         let fetched = ahead.take(from, offset, bytes_max);
-        Ok(fetched.unwrap_or(Fetched::Nothing))
+        let fetched = fetched.unwrap_or(Fetched::Nothing);
+        // The consumer may have asked for the others in this round already: without a word it would
+        // wait for what lies here.
+        if news > usize::from(fetched != Fetched::Nothing) {
+            self.news.send_modify(|n| *n += 1);
+        }
+        Ok(fetched)
     }
 
     fn ahead(&self) -> MutexGuard<'_, Readahead> {
@@ -288,7 +294,7 @@ impl Reading {
     async fn poll_for(&self, client: &Client, wishes: &[FetchWish]) {
         match client.fetch(wishes, ROUND_BYTES, POLL_WAIT).await {
             Ok(ranges) => {
-                if !self.ahead().keep(wishes, ranges) {
+                if self.ahead().keep(wishes, ranges) == 0 {
                     // Whoever waited still does.
                     self.wanted.notify_one();
                     return;

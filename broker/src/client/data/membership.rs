@@ -160,7 +160,7 @@ impl Client {
                 Joined::Named(_) => {
                     return Err(ClientError::Protocol {
                         address: self.address().to_owned(),
-                        problem: "a group member was named twice".to_owned(),
+                        reason: "a group member was named twice".to_owned(),
                     });
                 }
             },
