@@ -109,6 +109,7 @@ async fn a_message_comes_out_as_it_went_in() {
     headers.insert("ce_type".to_owned(), "com.example.placed".to_owned());
     headers.insert("ce_id".to_owned(), "not ours".to_owned());
     sent.headers = Some(Arc::new(headers));
+    sent.expires_at = DateTime::from_timestamp_micros(1_800_000_000_000_000);
     let outcomes = rig.broker.publish(&batch(1, vec![sent.clone()])).await;
     let outcomes = outcomes.expect("published");
     let [Outcome::Sent(receipt)] = &outcomes[..] else {
@@ -129,6 +130,7 @@ async fn a_message_comes_out_as_it_went_in() {
     assert_eq!(record.timestamp, sent.created_at);
     let headers: Vec<_> = record.headers.iter().collect();
     let expected = [
+        ("ce_expirytime", "2027-01-15T08:00:00.000000Z"),
         ("ce_type", "com.example.placed"),
         ("traceparent", "00-abc-def-01"),
     ];

@@ -71,6 +71,9 @@ pub enum Command {
     Adopt,
     /// Look for everything that is known to hurt
     Doctor,
+    /// Look into the folder of the bundled log; nothing in it is changed
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(Config),
@@ -421,6 +424,63 @@ pub struct Resend {
     /// With --since: created before [default: now]
     #[arg(long, requires = "since", value_name = "TIME")]
     pub until: Option<Moment>,
+}
+
+/// `outbox log`
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Print the last records of a topic, as of now
+    Tail(LogTail),
+    /// Look for the records of a message or a key
+    Find(LogFind),
+    /// Check every byte of a log that is not open
+    Verify(LogFolder),
+}
+
+/// Where a log is.
+#[derive(Debug, Args)]
+pub struct LogFolder {
+    /// The log's folder
+    #[arg(long, value_name = "FOLDER", default_value = "outbox-data/log")]
+    pub dir: PathBuf,
+}
+
+/// `outbox log tail`
+#[derive(Debug, Args)]
+pub struct LogTail {
+    #[command(flatten)]
+    pub folder: LogFolder,
+    /// Of this topic
+    #[arg(long, short)]
+    pub topic: String,
+    /// Of this partition only
+    #[arg(long, short)]
+    pub partition: Option<u32>,
+    /// So many records
+    #[arg(long, short = 'n', default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub lines: u32,
+}
+
+/// `outbox log find`
+#[derive(Debug, Args)]
+pub struct LogFind {
+    #[command(flatten)]
+    pub folder: LogFolder,
+    /// The message's id: the header ce_id
+    #[arg(long, required_unless_present = "key", conflicts_with = "key")]
+    pub id: Option<String>,
+    /// The record's key
+    #[arg(long)]
+    pub key: Option<String>,
+    /// In this topic only
+    #[arg(long, short)]
+    pub topic: Option<String>,
+    /// Not older than this, as 1h or 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<Moment>,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
 }
 
 /// `outbox config`

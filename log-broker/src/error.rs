@@ -316,6 +316,21 @@ pub enum FetchError {
     Disk(#[from] DiskError),
 }
 
+/// Why a partition was not compacted. What it holds is as before.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompactError {
+    /// The file system said no.
+    #[error("compact: {0}")]
+    Disk(#[from] DiskError),
+    /// A segment does not read as it was written.
+    #[error("compact: {0}")]
+    Damaged(Damage),
+    /// The log does not take the result.
+    #[error("compact: {0}")]
+    Append(#[from] AppendError),
+}
+
 /// Why a topic was not created, changed or deleted.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -77,6 +77,23 @@ impl Index {
         self.max_timestamp = self.max_timestamp.max(header.max_timestamp);
     }
 
+    /// Whether it leads to the right places of a segment.
+    pub fn is_right(
+        &self,
+        file: &dyn File,
+        path: &Path,
+        base: i64,
+        holes: bool,
+    ) -> Result<bool, DiskError> {
+        let mut built = Self::starting(0, base, i64::MIN);
+        let mut rest = self.entries.iter().peekable();
+        walk_with(file, path, &mut built, self.covered, holes, |entry| {
+            rest.next_if_eq(&entry);
+        })?;
+        let same = |of: &Self| (of.covered, of.end, of.max_timestamp);
+        Ok(rest.next().is_none() && same(&built) == same(self))
+    }
+
     /// Whether it covers so many bytes of the segment.
     pub fn covers(&self, bytes: u64) -> bool {
         self.covered >= bytes
@@ -159,6 +176,18 @@ pub(crate) fn walk(
     bytes: u64,
     holes: bool,
 ) -> Result<Option<Damage>, DiskError> {
+    walk_with(file, path, index, bytes, holes, |_| {})
+}
+
+/// As [`walk`], and shows what an entry for each batch would be.
+fn walk_with(
+    file: &dyn File,
+    path: &Path,
+    index: &mut Index,
+    bytes: u64,
+    holes: bool,
+    mut visit: impl FnMut(&IndexEntry),
+) -> Result<Option<Damage>, DiskError> {
     let mut window = Window::new(file, path, bytes);
     while index.covered < bytes {
         let position = index.covered;
@@ -175,6 +204,11 @@ pub(crate) fn walk(
                 )
             }
             Ok(h) => {
+                visit(&IndexEntry {
+                    offset: h.base_offset,
+                    position,
+                    timestamp_before: index.max_timestamp,
+                });
                 index.note(&h);
                 continue;
             }

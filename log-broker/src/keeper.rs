@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::error::{AppendError, Context, DiskError, TransactionError};
+use crate::error::{AppendError, TransactionError};
 use crate::limits;
+use crate::options::LogOptions;
 use crate::partition::Partition;
 use crate::shared::{Dirty, Shared};
 use crate::state::State;
+use crate::syncing::sync_dirty;
 use crate::tables::{Aftermath, Tables};
 use crate::topic::TopicOptions;
 use crate::transaction::Step;
@@ -40,6 +42,18 @@ enum Due {
     TimeOut,
     /// Everything else.
     Round,
+}
+
+impl KeeperOptions {
+    pub fn of(options: &LogOptions) -> Self {
+        Self {
+            checkpoint_bytes: options.checkpoint_bytes,
+            wal_bytes_max: options.wal_bytes_max,
+            interval: options.interval,
+            producer_expiry: options.producer_expiry,
+            transactional_id_expiry: options.transactional_id_expiry,
+        }
+    }
 }
 
 /// The keeper of one open log.
@@ -298,7 +312,8 @@ impl Keeper {
             (self.state(&tables), dirty)
         };
         // After a failed sync the same call may succeed and mean nothing: the log stops.
-        self.sync(&dirty).map_err(|e| self.shared.fail(&e))?;
+        let synced = sync_dirty(&*self.shared.storage, &self.shared.layout, &dirty);
+        synced.map_err(|e| self.shared.fail(&e))?;
         if let Err(error) = state.save(&*self.shared.storage, &self.shared.layout) {
             // The old checkpoint still stands, and the segments are synced: nothing is lost.
             self.shared.dirty().note_aftermath(Aftermath {
@@ -327,18 +342,6 @@ impl Keeper {
             identity.generation,
             identity.wal_file_bytes,
         )
-    }
-
-    fn sync(&self, dirty: &Dirty) -> Result<(), DiskError> {
-        for (path, file) in &dirty.files {
-            file.sync().during("sync", path)?;
-        }
-        for dir in &dirty.dirs {
-            for dir in self.shared.layout.with_parents(dir) {
-                self.shared.storage.sync_dir(dir).during("sync", dir)?;
-            }
-        }
-        Ok(())
     }
 
     /// Saves indexes and removes files. Neither matters to anything but speed and room.

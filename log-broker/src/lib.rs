@@ -11,8 +11,9 @@
 //! - `writer`: the one thread that writes: segments, then one WAL frame, then one sync.
 //! - `wal`: frames, the files they stand in, and how a torn end is told from a corrupt middle.
 //! - `tables`, `partition`, `index`: everything that is durable, in memory.
-//! - `keeper` and `state`: checkpoints and retention.
-//! - `recovery`: what happens when a log is opened.
+//! - `keeper` and `state`: checkpoints and retention; `compact`: compaction by key and expiry.
+//! - `recovery`: what happens when a log is opened; `view`: one that somebody else has open.
+//! - [`verify`]: every byte of a log that is not open.
 //! - [`Storage`]: the port to the disk, so that tests can cut the power.
 //!
 //! It knows nothing of an outbox, and nothing of a network: a server for Kafka's protocol can be
@@ -23,9 +24,12 @@ pub mod limits;
 
 mod append;
 mod buffers;
+mod compact;
 mod disk;
 mod error;
+mod expiry;
 mod fetch;
+mod find;
 mod groups;
 mod index;
 mod interval;
@@ -36,24 +40,31 @@ mod options;
 mod partition;
 mod producer;
 mod publisher;
+mod reader;
 mod recovery;
 mod segments;
 mod shared;
 mod state;
 mod storage;
+mod syncing;
 mod tables;
 mod topic;
 mod topics;
 mod transaction;
+mod verify;
+mod view;
 mod wal;
 mod writer;
 
 pub use append::{Append, Slice, Submitted};
 pub use disk::Disk;
 pub use error::{
-    AppendError, Damage, DiskError, FetchError, OpenError, TopicError, TransactionError,
+    AppendError, CompactError, Damage, DiskError, FetchError, OpenError, TopicError,
+    TransactionError,
 };
+pub use expiry::EXPIRY_HEADER;
 pub use fetch::{AbortedTransaction, Fetched, Isolation, OffsetAtTime};
+pub use find::{ScanError, Wanted};
 pub use groups::{CommittedOffset, OffsetCommit};
 pub use interval::IntervalSet;
 pub use log::Log;
@@ -63,6 +74,7 @@ pub use publisher::{Publication, Sequence};
 pub use storage::{File, Mode, Storage};
 pub use topic::{Cleanup, Flush, Timestamps, TopicOptions, check_topic_name};
 pub use transaction::{TransactionDescription, TransactionState};
+pub use verify::{Verified, verify, verify_on};
 pub use writer::Appended;
 
 /// Wall time in ms since 1970.

@@ -139,6 +139,25 @@ pub const FETCH_POOL_BYTES: usize = 16 * 1024 * 1024;
 /// A fetch of no more than this is copied out of its buffer, which would otherwise be held by it.
 pub const FETCH_COPY_BYTES: usize = 64 * 1024;
 
+/// Bytes that are read at a time when a segment is read through.
+pub const SCAN_BYTES: usize = 1024 * 1024;
+
+/// Largest compressed batch when it is opened, in bytes: a small one may claim to be huge.
+pub const OPENED_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Keys that one compaction of a partition keeps apart, at about 40 bytes of memory each; what has
+/// more is compacted in several rounds.
+pub const COMPACTION_KEYS_MAX: usize = 900_000;
+
+/// Files and folders that are synced one after the other; more are synced by [`SYNC_THREADS`].
+pub const SYNC_ALONE_MAX: usize = 16;
+
+/// Threads that sync many files. Each waits for the disk nearly all of its time.
+pub const SYNC_THREADS: usize = 16;
+
+/// Most findings of each kind that a check of a log tells.
+pub const VERIFY_FINDINGS_MAX: usize = 1000;
+
 const _: () = assert!(APPEND_BYTES_MAX < WAL_FILE_BYTES as usize);
 const _: () = assert!(APPEND_BYTES_MAX <= GROUP_BYTES_MAX);
 const _: () = assert!(GROUP_BYTES_MAX < WAL_FILE_BYTES as usize);

@@ -6,8 +6,9 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::append::{Append, Slice, Submitted, check_alone, check_publication, check_slice};
+use crate::compact::Compactor;
 use crate::disk::Disk;
-use crate::error::{AppendError, Context, Damage, FetchError, OpenError};
+use crate::error::{AppendError, CompactError, Context, Damage, FetchError, OpenError};
 use crate::fetch::{self, Fetched, Isolation, OffsetAtTime};
 use crate::keeper::{Keeper, KeeperOptions};
 use crate::layout::Layout;
@@ -17,6 +18,7 @@ use crate::recovery::recover;
 use crate::shared::Shared;
 use crate::storage::Storage;
 use crate::tables::Tables;
+use crate::view::{Untouched, view};
 use crate::wal::{Entry, Wal, WalFiles};
 use crate::writer::{AppendRequest, Appended, Request, Run, Writer};
 
@@ -29,6 +31,7 @@ const PERMIT_BYTES: usize = 1024;
 pub struct Log {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
+    compactor: Arc<Compactor>,
     files: Arc<WalFiles>,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     /// Bytes that may wait.
@@ -66,6 +69,8 @@ impl Log {
     /// As [`Log::open`].
     pub fn open_on(storage: Arc<dyn Storage>, options: LogOptions) -> Result<Arc<Self>, OpenError> {
         options.check()?;
+        let keeping = KeeperOptions::of(&options);
+        let timeout_max_ms = timeout_max_ms(&options);
         let layout = Layout { dir: options.dir };
         let dir = &layout.dir;
         storage.create_dir(dir).during("create", dir)?;
@@ -87,14 +92,6 @@ impl Log {
                 "the log is open"
             ),
         }
-        let keeping = KeeperOptions {
-            checkpoint_bytes: options.checkpoint_bytes,
-            wal_bytes_max: options.wal_bytes_max,
-            interval: options.interval,
-            producer_expiry: options.producer_expiry,
-            transactional_id_expiry: options.transactional_id_expiry,
-        };
-        let timeout_max_ms = options.transaction_timeout_max.as_millis();
         let shared = Shared::new(
             storage,
             layout,
@@ -102,16 +99,46 @@ impl Log {
             recovered.tables,
             recovered.damage,
         );
-        let timeout_max_ms = timeout_max_ms.try_into().unwrap_or(u32::MAX);
-        Self::start(Arc::new(shared), keeping, timeout_max_ms, lock)
+        Self::start(Arc::new(shared), keeping, timeout_max_ms, Some(lock))
+    }
+
+    /// The log in a folder of the machine's file system as it stands now, to read: also one that
+    /// another process has open. What is appended later is not seen. Nothing is written, and
+    /// appends are refused.
+    ///
+    /// After a loss of power open the log before: what was acknowledged last may be in the WAL
+    /// alone, and reads of that fail here.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn view(dir: impl Into<std::path::PathBuf>) -> Result<Arc<Self>, OpenError> {
+        Self::view_on(Arc::new(Disk), dir)
+    }
+
+    /// As [`Log::view`], on any storage.
+    ///
+    /// # Errors
+    /// As [`Log::view`].
+    pub fn view_on(
+        storage: Arc<dyn Storage>,
+        dir: impl Into<std::path::PathBuf>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let storage: Arc<dyn Storage> = Arc::new(Untouched(storage));
+        let layout = Layout { dir: dir.into() };
+        let seen = view(&*storage, &layout)?;
+        let options = LogOptions::new(&layout.dir);
+        let keeping = KeeperOptions::of(&options);
+        let shared = Shared::new(storage, layout, seen.identity, seen.tables, seen.damage);
+        Self::start(Arc::new(shared), keeping, timeout_max_ms(&options), None)
     }
 
     fn start(
         shared: Arc<Shared>,
         keeping: KeeperOptions,
         timeout_max_ms: u32,
-        lock: Box<dyn Send + Sync>,
+        lock: Option<Box<dyn Send + Sync>>,
     ) -> Result<Arc<Self>, OpenError> {
+        let writable = lock.is_some();
         let (sender, receiver) = mpsc::channel(limits::QUEUE_REQUESTS_MAX);
         let identity = shared.identity;
         let files = Arc::new(WalFiles::new(
@@ -127,19 +154,26 @@ impl Log {
             sender.downgrade(),
             position,
         ));
+        let compactor = Arc::new(Compactor::new(
+            shared.clone(),
+            sender.downgrade(),
+            keeping.interval,
+        ));
         let wal = Wal::new(files.clone(), identity.seed, identity.generation, position);
         let log = Self {
             append_bytes_max: wal.body_max().min(limits::APPEND_BYTES_MAX),
             shared: shared.clone(),
             keeper: keeper.clone(),
+            compactor: compactor.clone(),
             files: files.clone(),
             requests: Mutex::new(None),
             room: Arc::new(Semaphore::new(limits::QUEUE_BYTES_MAX / PERMIT_BYTES)),
             threads: Mutex::default(),
             altering: tokio::sync::Mutex::default(),
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(lock),
         };
-        if shared.damage.is_none() {
+        // Without the lock it is only looked at.
+        if shared.damage.is_none() && writable {
             // Every old WAL file is below the new checkpoint.
             files.release_below(position)?;
             files.want(position / identity.wal_file_bytes);
@@ -156,6 +190,7 @@ impl Log {
             log.spawn("log-writer", move || writer.run())?;
             log.spawn("log-keeper", move || keeper.run())?;
             log.spawn("log-wal", move || files.run())?;
+            log.spawn("log-compactor", move || compactor.run())?;
             *lock_of(&log.requests) = Some(sender);
         }
         Ok(Arc::new(log))
@@ -373,9 +408,19 @@ impl Log {
         self.keeper.retain(now_ms)
     }
 
+    /// Compacts, as of `now_ms`, every partition for which it is time, as is done in the background
+    /// anyway; answers how many bytes went. Blocks, so not to be called from async code.
+    ///
+    /// # Errors
+    /// [`CompactError`]: of the first partition that could not be compacted. The others were.
+    pub fn compact(&self, now_ms: i64) -> Result<u64, CompactError> {
+        self.compactor.compact(now_ms)
+    }
+
     /// Finishes what waits, makes a checkpoint and gives the folder free. Blocks. Reads still
     /// work; every later append is refused.
     pub fn close(&self) {
+        self.compactor.close();
         drop(lock_of(&self.requests).take());
         let threads = std::mem::take(&mut *lock_of(&self.threads));
         // The writer first: it ends when it has served what waits, and may need the others.
@@ -399,6 +444,11 @@ impl Drop for Log {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+fn timeout_max_ms(options: &LogOptions) -> u32 {
+    let ms = options.transaction_timeout_max.as_millis();
+    ms.try_into().unwrap_or(u32::MAX)
 }
 
 fn lock_of<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -49,8 +49,32 @@ pub(crate) struct SegmentState {
     /// that a message that was held up for long is not removed as soon as it arrives.
     pub appended_ms: i64,
     /// How often it was rewritten: 0 as it was appended, without holes.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub rewrites: u32,
+    /// Compaction knows what replaces the records before this offset.
+    #[serde(default = "never", skip_serializing_if = "is_never")]
+    pub cleaned_to: i64,
+    /// When all that its records replace was gone, in ms of wall time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleaned_ms: Option<i64>,
+    /// Whether compaction left a record without a value in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tombstones: bool,
+    /// When the last of its records that expire does, if compaction left any, in ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn never() -> i64 {
+    i64::MIN
+}
+
+fn is_never(at: &i64) -> bool {
+    *at == never()
 }
 
 /// An index that is loaded, or built, when it is first needed.
@@ -81,6 +105,10 @@ impl Segment {
                 max_timestamp: i64::MIN,
                 appended_ms: i64::MIN,
                 rewrites: 0,
+                cleaned_to: never(),
+                cleaned_ms: None,
+                tombstones: false,
+                expires_ms: None,
             },
             index: SegmentIndex::Live(Index::starting(0, base, i64::MIN), None),
             file: Some(file),
@@ -242,6 +270,36 @@ impl Partition {
             .collect()
     }
 
+    /// The closed segments that a compacted one stands for: exactly those between its ends, as long
+    /// as they are what they were when it was made.
+    pub fn compacted(&self, new: &SegmentState) -> Option<std::ops::Range<usize>> {
+        let from = self.segments.partition_point(|s| s.state.base < new.base);
+        let to = self.segments.partition_point(|s| s.state.end <= new.end);
+        let old = self.segments.get(from..to)?;
+        let (first, last) = (old.first()?, old.last()?);
+        let known = first.state.base == new.base
+            && last.state.end == new.end
+            && old.iter().all(|s| s.state.rewrites <= new.rewrites);
+        (known && to < self.segments.len()).then_some(from..to)
+    }
+
+    /// Puts a compacted segment in the place of those that it stands for, or nothing if it is
+    /// empty. Answers the files that are no longer needed.
+    pub fn compact(&mut self, new: &SegmentState) -> Vec<PathBuf> {
+        let Some(range) = self.compacted(new) else {
+            return Vec::new();
+        };
+        let path = new.path(&self.dir);
+        let segment = (new.bytes > 0).then(|| Segment::sealed(new.clone()));
+        let old = self.segments.splice(range, segment);
+        let files: Vec<_> = old
+            .map(|s| s.state)
+            .filter(|s| new.bytes == 0 || s.path(&self.dir) != path)
+            .flat_map(|s| [s.path(&self.dir), s.index_path(&self.dir)])
+            .collect();
+        files
+    }
+
     /// Closes the segment that is appended to; it is opened again when it is.
     pub fn close_idle(&mut self) {
         if let Some(last) = self.segments.last_mut() {
@@ -330,6 +388,7 @@ impl Place {
         // covered was durable when the log was opened, so that it never changes.
         if damage.is_none()
             && let Err(error) = index.save(storage, &path)
+            && error.source.kind() != std::io::ErrorKind::ReadOnlyFilesystem
         {
             tracing::warn!(%error, "the index of a segment could not be saved");
         }
@@ -354,6 +413,11 @@ impl SegmentState {
             0 => format!("{:020}", self.base),
             n => format!("{:020}.{n}", self.base),
         }
+    }
+
+    /// Whether compaction knows what replaces any of its records.
+    pub fn is_clean(&self) -> bool {
+        self.cleaned_to >= self.end
     }
 
     /// Whether offsets may be missing.

@@ -17,6 +17,7 @@ use crate::segments::SegmentWriter;
 use crate::shared::{Dirty, Identity};
 use crate::state::State;
 use crate::storage::{Mode, Storage};
+use crate::syncing::sync_dirty;
 use crate::tables::Tables;
 use crate::wal::{Entry, WalScan};
 
@@ -40,29 +41,60 @@ pub(crate) fn recover(
         Some(state) => state,
         None => create(storage, layout, wal_file_bytes)?,
     };
-    let mut scan = WalScan::new(storage, layout, &state);
+    let (mut recovered, dirty) = look(storage, layout, &state)?;
+    if recovered.damage.is_none() {
+        recovered.identity.generation += 1;
+        let (tables, identity) = (&mut recovered.tables, recovered.identity);
+        finish(storage, layout, tables, identity, &dirty)?;
+    }
+    Ok(recovered)
+}
+
+/// Looks at everything, and applies the frames behind the checkpoint to segments and tables.
+fn look(
+    storage: &dyn Storage,
+    layout: &Layout,
+    state: &State,
+) -> Result<(Recovered, Dirty), OpenError> {
+    let mut scan = WalScan::new(storage, layout, state);
     while scan.next()?.is_some() {}
     let mut tables = state.tables(layout);
-    let mut damage = scan.damage()?;
+    let wal = scan.damage()?;
     let segments = inspect(storage, &tables)?;
-    damage = damage.or(segments);
-    let (dirty, frames) = replay(storage, layout, &state, &mut tables)?;
-    let mut identity = Identity {
-        log_id: state.log_id,
-        seed: state.seed(),
-        generation: state.generation,
-        wal_file_bytes: state.wal_file_bytes,
-    };
-    if damage.is_none() {
-        identity.generation += 1;
-        finish(storage, layout, &mut tables, identity, &dirty)?;
-    }
-    Ok(Recovered {
+    let (dirty, frames) = replay(storage, layout, state, &mut tables)?;
+    // Those that compaction made behind the checkpoint are looked at as well.
+    let made = inspect(storage, &tables)?;
+    let recovered = Recovered {
         tables,
-        identity,
-        damage,
+        identity: Identity {
+            log_id: state.log_id,
+            seed: state.seed(),
+            generation: state.generation,
+            wal_file_bytes: state.wal_file_bytes,
+        },
+        damage: wal.or(segments).or(made),
         frames,
-    })
+    };
+    Ok((recovered, dirty))
+}
+
+/// As [`recover`], of a log that somebody else may have open, in memory alone; and whether no
+/// checkpoint was made meanwhile.
+pub(crate) fn survey(
+    storage: &dyn Storage,
+    layout: &Layout,
+) -> Result<(Recovered, bool), OpenError> {
+    let load = || {
+        State::load(storage, layout)?.ok_or_else(|| OpenError::State {
+            dir: layout.dir.clone(),
+            problem: "it has no checkpoint: it is not a log, or was never opened".to_owned(),
+        })
+    };
+    let state = load()?;
+    let (recovered, _) = look(storage, layout, &state)?;
+    let now = load()?;
+    let still = (now.generation, now.wal_position) == (state.generation, state.wal_position);
+    Ok((recovered, still))
 }
 
 fn create(storage: &dyn Storage, layout: &Layout, wal_file_bytes: u64) -> Result<State, OpenError> {
@@ -167,7 +199,7 @@ fn replay(
         }
         let waiting = dirty.note(segments.touched, segments.dirs);
         if waiting > storage.open_files_max() {
-            sync_all(storage, layout, &dirty)?;
+            sync_dirty(storage, layout, &dirty)?;
             dirty.files.clear();
             dirty.dirs.clear();
         }
@@ -185,18 +217,6 @@ fn replay(
     Ok((dirty, frames))
 }
 
-fn sync_all(storage: &dyn Storage, layout: &Layout, dirty: &Dirty) -> Result<(), DiskError> {
-    for (path, file) in &dirty.files {
-        file.sync().during("sync", path)?;
-    }
-    for dir in &dirty.dirs {
-        for dir in layout.with_parents(dir) {
-            storage.sync_dir(dir).during("sync", dir)?;
-        }
-    }
-    Ok(())
-}
-
 /// Makes the replayed tables the new checkpoint. Only then may a WAL file be used again.
 fn finish(
     storage: &dyn Storage,
@@ -205,7 +225,7 @@ fn finish(
     identity: Identity,
     dirty: &Dirty,
 ) -> Result<(), OpenError> {
-    sync_all(storage, layout, dirty)?;
+    sync_dirty(storage, layout, dirty)?;
     // The WAL goes on in a file that no frame of an earlier start stands in at its own place.
     let dir = layout.wal();
     let names = storage.list(&dir).during("list", &dir)?;

@@ -165,6 +165,17 @@ impl Tables {
                 Entry::Topic { name, id, options } => self.set_topic(layout, name, *id, options),
                 Entry::TopicDeleted { name, id } => self.delete_topic(name, *id, &mut aftermath),
                 Entry::Commit { group, commit } => self.commit(group, commit, wall_ms),
+                Entry::Compacted {
+                    topic,
+                    id,
+                    partition,
+                    segment,
+                } => {
+                    let known = self.topics.get(topic).is_some_and(|t| t.id == *id);
+                    if let Some(p) = self.partition_mut(topic, *partition).filter(|_| known) {
+                        aftermath.unneeded.extend(p.compact(segment));
+                    }
+                }
                 Entry::GroupForgotten { group, of } => self.forget_group(group, of.as_ref()),
                 Entry::Publisher { id, update } => {
                     self.publishers.entry(id.clone()).or_default().apply(update);

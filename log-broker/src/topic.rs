@@ -35,6 +35,9 @@ pub struct TopicOptions {
     pub tombstone_retention_ms: u64,
     /// Compaction leaves records alone until they were appended so many ms ago. Default 0.
     pub compaction_lag_ms: u64,
+    /// Whether compaction removes records whose header [`crate::EXPIRY_HEADER`] names a time that
+    /// is over. It reads each closed segment for that. Default `false`.
+    pub expire: bool,
 }
 
 /// How old records go.
@@ -98,6 +101,7 @@ impl Default for TopicOptions {
             timestamps: Timestamps::Create,
             tombstone_retention_ms: limits::TOMBSTONE_RETENTION_MS,
             compaction_lag_ms: 0,
+            expire: false,
         }
     }
 }

@@ -235,6 +235,28 @@ pub(crate) fn check_trim(
     Ok(())
 }
 
+/// Whether the segments that a compacted one stands for are still there.
+pub(crate) fn check_compacted(tables: &Tables, entry: &Entry) -> Result<(), AppendError> {
+    let Entry::Compacted {
+        topic,
+        id,
+        partition,
+        segment,
+    } = entry
+    else {
+        return Ok(());
+    };
+    let held = tables.topics.get(topic).filter(|t| t.id == *id);
+    let held = held.and_then(|t| t.partitions.get(*partition as usize));
+    match held.and_then(|p| p.compacted(segment)) {
+        Some(_) => Ok(()),
+        None => Err(AppendError::Invalid(format!(
+            "the segments of {topic}-{partition} from offset {} on have gone since",
+            segment.base
+        ))),
+    }
+}
+
 /// Whether a topic can be created (`new`), changed or deleted now, by its entry.
 pub(crate) fn check_change(tables: &Tables, entry: &Entry, new: bool) -> Result<(), TopicError> {
     let (Entry::Topic { name, id, .. } | Entry::TopicDeleted { name, id }) = entry else {

@@ -19,7 +19,7 @@ use crate::segments::SegmentWriter;
 use crate::shared::Shared;
 use crate::tables::{Aftermath, Written};
 use crate::topic::{Flush, Timestamps};
-use crate::topics::{check_change, check_trim};
+use crate::topics::{check_change, check_compacted, check_trim};
 use crate::transaction::{Decision, Limits, Step};
 use crate::wal::{Entry, FRAME_HEADER_BYTES, Wal, WalError};
 
@@ -231,7 +231,8 @@ impl Writer {
                 reply,
             } => {
                 // A trim may remove the segment that an append of the same frame was written to.
-                let alone = entries.iter().any(|e| matches!(e, Entry::Trim { .. }));
+                let moves = |e: &Entry| matches!(e, Entry::Trim { .. } | Entry::Compacted { .. });
+                let alone = entries.iter().any(moves);
                 if !group.is_empty() && (alone || group.bytes + bytes > limit) {
                     return Some(Request::Entries {
                         entries,
@@ -289,6 +290,7 @@ impl Writer {
                     partition,
                     start_offset,
                 } => check_trim(&tables, topic, *partition, *start_offset)?,
+                Entry::Compacted { .. } => check_compacted(&tables, entry)?,
                 _ => {}
             }
         }

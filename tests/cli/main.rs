@@ -5,6 +5,7 @@ mod bad_store;
 mod demo;
 mod documents;
 mod harness;
+mod log;
 mod operator;
 mod relay;
 mod send;

@@ -8,12 +8,14 @@
 //! | `content-type` | the content type |
 //! | `ce_id` | the message's id |
 //! | `ce_time` | when it was enqueued, RFC 3339 in UTC with microseconds |
+//! | `ce_expirytime` | when it expires, RFC 3339, if it does: the log may remove it then |
 //! | others | the message's own, `traceparent` and `tracestate` among them |
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Timelike, Utc};
 use outbox_core::{Headers, Pending};
+use outbox_log_broker::EXPIRY_HEADER;
 use outbox_log_broker::batch::HeaderBlock;
 
 pub(super) const ID: &str = "ce_id";
@@ -28,7 +30,10 @@ pub(super) const SOURCE_DEFAULT: &str = "outbox";
 
 /// Headers of this name are ours alone: a message's own of that name are left out.
 fn is_ours(name: &str) -> bool {
-    matches!(name, ID | TIME | SPEC_VERSION | CONTENT_TYPE)
+    matches!(
+        name,
+        ID | TIME | SPEC_VERSION | CONTENT_TYPE | EXPIRY_HEADER
+    )
 }
 
 /// Writes the headers of one message after another, with as little work for each as possible.
@@ -54,6 +59,10 @@ impl HeaderWriter {
         let id = message.id.hyphenated().encode_lower(&mut id);
         self.own.push(ID, id.as_bytes());
         self.own.push(TIME, self.time.of(message.created_at));
+        if let Some(at) = message.expires_at {
+            let at = at.to_rfc3339_opts(SecondsFormat::Micros, true);
+            self.own.push(EXPIRY_HEADER, at.as_bytes());
+        }
         for (name, value) in own_headers.into_iter().flatten() {
             if !is_ours(name) && name != TYPE && name != SOURCE {
                 self.own.push(name, value.as_bytes());

@@ -6,6 +6,7 @@ mod config_check;
 mod dead;
 mod doctor;
 mod group;
+mod log;
 mod migrate;
 mod relay;
 mod remote;
@@ -42,6 +43,7 @@ pub async fn run(command: &Command, settings: &Settings, output: Output) -> Resu
         Command::Dead(dead) => dead::run(dead, &*admin(settings).await?, output).await,
         Command::Resend(args) => resend::run(args, &*admin(settings).await?, output).await,
         Command::Adopt => adopt::run(&*admin(settings).await?, output).await,
+        Command::Log(command) => log::run(command, output),
         Command::Doctor => doctor::run(&*admin(settings).await?, output).await,
     }
 }

@@ -25,6 +25,8 @@ pub struct RecordView<'a> {
     pub value: Option<&'a [u8]>,
     /// Its headers, already checked.
     pub headers: Headers<'a>,
+    /// All of it as it stands in its batch, its length included.
+    pub encoded: &'a [u8],
 }
 
 /// The headers of one record, in order; names may repeat.
@@ -56,6 +58,14 @@ pub enum DecodeError {
         base_offset: i64,
         /// Its attributes.
         attributes: i16,
+    },
+    /// It cannot be decompressed.
+    #[error("record batch at offset {base_offset} cannot be decompressed: {problem}")]
+    Compression {
+        /// Offset of its first record.
+        base_offset: i64,
+        /// What is wrong.
+        problem: String,
     },
     /// A record does not fit its own lengths.
     #[error("record {index} of the batch at offset {base_offset}: {field} does not fit")]
@@ -95,6 +105,7 @@ impl<'a> Records<'a> {
     }
 
     fn read(&mut self) -> Result<RecordView<'a>, &'static str> {
+        let whole = self.rest;
         let size = varint::take(&mut self.rest).ok_or("length")?;
         let size = usize::try_from(size).map_err(|_| "length")?;
         let (mut body, rest) = self.rest.split_at_checked(size).ok_or("length")?;
@@ -118,6 +129,7 @@ impl<'a> Records<'a> {
             key,
             value,
             headers: Headers::check(body).ok_or("headers")?,
+            encoded: &whole[..whole.len() - self.rest.len()],
         })
     }
 }

@@ -141,6 +141,19 @@ impl BatchHeader {
         self.base_offset + i64::from(self.last_offset_delta) + 1
     }
 
+    /// How the records are compressed: 0 not, 1 gzip, 2 Snappy, 3 LZ4, 4 Zstandard.
+    pub fn codec(&self) -> u8 {
+        (self.attributes & COMPRESSION_MASK) as u8
+    }
+
+    /// The head of the same batch without compression.
+    pub(super) fn uncompressed(self) -> Self {
+        Self {
+            attributes: self.attributes & !COMPRESSION_MASK,
+            ..self
+        }
+    }
+
     /// Whether the records are compressed.
     pub fn is_compressed(&self) -> bool {
         self.attributes & COMPRESSION_MASK != 0

@@ -10,6 +10,7 @@
 //! 5 trim       topic str, partition u32, start_offset i64
 //! 6 topic gone name str, id 16 bytes
 //! 7 group gone group str, topic str (empty: all of the group), partition u32
+//! 8 compacted  topic str, id 16 bytes, partition u32, segment str: JSON, as in a checkpoint
 //! 16 producer id            id i64
 //! 17 transaction init       id str, producer (i64, i16), previous (i64, i16; -1: none), timeout_ms u32
 //! 18 transaction add        id str, n u32, n × (topic str, partition u32), m u32, m × group str
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::groups::OffsetCommit;
+use crate::partition::SegmentState;
 use crate::producer::Producer;
 use crate::publisher::PublisherUpdate;
 use crate::topic::TopicOptions;
@@ -64,6 +66,13 @@ pub(crate) enum Entry {
         group: Arc<str>,
         of: Option<(Arc<str>, u32)>,
     },
+    /// A segment takes the place of all those between its ends.
+    Compacted {
+        topic: Arc<str>,
+        id: Uuid,
+        partition: u32,
+        segment: SegmentState,
+    },
     /// A producer id that is given out.
     ProducerId {
         id: i64,
@@ -102,6 +111,7 @@ const PUBLISHER: u8 = 4;
 const TRIM: u8 = 5;
 const TOPIC_DELETED: u8 = 6;
 const GROUP_FORGOTTEN: u8 = 7;
+const COMPACTED: u8 = 8;
 const PRODUCER_ID: u8 = 16;
 const TRANSACTION_INIT: u8 = 17;
 const TRANSACTION_ADD: u8 = 18;
@@ -162,6 +172,18 @@ impl Entry {
                 let (topic, partition) = of.as_ref().map_or(("", 0), |(t, n)| (t, *n));
                 put_str(buf, topic);
                 buf.extend_from_slice(&partition.to_le_bytes());
+            }
+            Self::Compacted {
+                topic,
+                id,
+                partition,
+                segment,
+            } => {
+                buf.push(COMPACTED);
+                put_str(buf, topic);
+                buf.extend_from_slice(id.as_bytes());
+                buf.extend_from_slice(&partition.to_le_bytes());
+                put_str(buf, &serde_json::to_string(segment).unwrap_or_default());
             }
             Self::ProducerId { id } => {
                 buf.push(PRODUCER_ID);
@@ -256,6 +278,12 @@ impl Entry {
                 let of = Some((topic, take_u32(rest)?)).filter(|(topic, _)| !topic.is_empty());
                 Self::GroupForgotten { group, of }
             }
+            COMPACTED => Self::Compacted {
+                topic: take_str(rest)?,
+                id: take(rest).map(Uuid::from_bytes)?,
+                partition: take_u32(rest)?,
+                segment: serde_json::from_str(&take_str(rest)?).ok()?,
+            },
             PRODUCER_ID => Self::ProducerId {
                 id: take_i64(rest)?,
             },
@@ -463,6 +491,23 @@ mod tests {
             Entry::GroupForgotten {
                 group: "g".into(),
                 of: None,
+            },
+            Entry::Compacted {
+                topic: "orders".into(),
+                id: Uuid::from_u128(17),
+                partition: 1,
+                segment: SegmentState {
+                    base: 7,
+                    end: 99,
+                    bytes: 1234,
+                    max_timestamp: 5,
+                    appended_ms: 6,
+                    rewrites: 2,
+                    cleaned_to: 99,
+                    cleaned_ms: Some(8),
+                    tombstones: true,
+                    expires_ms: None,
+                },
             },
             Entry::ProducerId { id: 77 },
             Entry::TransactionInit {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(crate) use entry::Entry;
 pub(crate) use files::WalFiles;
 pub(crate) use frame::{FRAME_HEADER_BYTES, FrameHeader};
-pub(crate) use scan::WalScan;
+pub(crate) use scan::{Frame, WalScan};
 
 use crate::error::{Context, DiskError};
 use crate::limits::WAL_BLOCK_BYTES;

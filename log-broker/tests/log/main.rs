@@ -1,10 +1,12 @@
 //! The log on a disk that tests own: what it does, and what it does when things go wrong.
 
 mod basics;
+mod compaction;
 mod damage;
 mod disk;
 mod flush;
 mod full_disk;
+mod looking;
 mod power_loss;
 mod producers;
 mod record_bytes;

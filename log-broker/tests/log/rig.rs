@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use outbox_log_broker::batch::{BatchEncoder, HeaderBlock, RecordFields, Records};
 use outbox_log_broker::{
@@ -26,6 +27,8 @@ pub fn options() -> LogOptions {
         wal_file_bytes: 16 * 1024,
         checkpoint_bytes: 24 * 1024,
         wal_bytes_max: 64 * 1024,
+        // Nothing happens in the background that a test does not know of.
+        interval: Duration::from_secs(3600),
         ..LogOptions::new("/log")
     }
 }
@@ -77,7 +80,11 @@ pub struct As {
 
 /// An append of one batch to a partition, by a producer.
 pub fn append_as(who: As, partition: u32, values: &[String]) -> Append {
-    let mut append = append_of(&[(partition, values.to_vec())]);
+    as_producer(append_of(&[(partition, values.to_vec())]), who)
+}
+
+/// The same append of one batch, by a producer.
+pub fn as_producer(mut append: Append, who: As) -> Append {
     let batch = &mut append.buffer;
     let attributes: i16 = if who.transactional { 0x10 } else { 0 };
     batch[21..23].copy_from_slice(&attributes.to_be_bytes());

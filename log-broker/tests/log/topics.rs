@@ -184,7 +184,7 @@ fn a_group_keeps_its_words_and_is_forgotten_whole_in_part_or_with_time() {
     assert!(run(log.delete_group("a")).expect("forgotten"));
     assert!(!run(log.delete_group("a")).expect("there is none"));
     run(log.delete_group_offsets("b", &[(TOPIC.into(), 0), (TOPIC.into(), 5)])).expect("forgotten");
-    let now = log.committed("c", TOPIC, 0).expect("there").committed_ms;
+    let now = log.committed("b", TOPIC, 1).expect("there").committed_ms;
     let none = run(log.expire_groups(now, |_| false)).expect("runs");
     assert!(none.is_empty(), "{none:?}");
     let idle = run(log.expire_groups(i64::MAX, |name| name != "d")).expect("runs");
