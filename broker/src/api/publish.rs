@@ -3,6 +3,7 @@
 //! stored already or is of a stale epoch.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use outbox_log_broker::batch::BatchHeader;
 use outbox_log_broker::{Append, AppendError, Appended, Publication, Slice, Submitted};
@@ -25,6 +26,7 @@ pub(crate) async fn start(
     partitions: Vec<PartitionRecords>,
     publication: Publication,
 ) -> InFlight {
+    let since = Instant::now();
     let mut outcomes: Vec<PartitionOutcome> = partitions.iter().map(outcome).collect();
     let started = match check(call, acks, &partitions) {
         Ok(()) => submit(call, &partitions, publication).await,
@@ -40,6 +42,7 @@ pub(crate) async fn start(
     InFlight {
         correlation_id: call.head.correlation_id,
         version: call.version,
+        since,
         answered: acks != 0,
         bytes: partitions.iter().map(|p| p.records.len()).sum(),
         outcomes,
