@@ -15,14 +15,18 @@ use outbox_core::{Finding, Severity, StoreError};
 
 use crate::admin::{Desk, version};
 
+/// Checks whose error leaves nothing to be said about the data.
+const STOPPERS: [&str; 2] = ["schema", "recovery"];
+
 /// Runs every check. Without a usable schema only those of the server run.
 pub(crate) async fn doctor(desk: &Desk<'_>) -> Result<Vec<Finding>, StoreError> {
     let mut tx = desk.begin_anywhere().await?;
     let schema = schema(version::check(desk, &mut tx).await)?;
-    let usable = schema.severity == Severity::Ok;
     let mut findings = vec![schema];
     findings.extend(server::server(desk, &mut tx).await?);
-    if !usable {
+    // Without the schema there is nothing to look at, and a standby does not say who it is.
+    let stops = |f: &Finding| f.severity == Severity::Error && STOPPERS.contains(&&*f.check);
+    if findings.iter().any(stops) {
         return Ok(findings);
     }
     findings.extend(server::roles(desk, &mut tx).await?);

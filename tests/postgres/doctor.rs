@@ -100,6 +100,14 @@ const AILMENTS: &[(&str, &str, Severity, &str)] = &[
         Severity::Error,
         "\"lost\"",
     ),
+    (
+        "alter table outbox.topic set (autovacuum_enabled = false);
+         insert into outbox.topic select 'a' || n, false from generate_series(1, 100001) n;
+         delete from outbox.topic; select pg_stat_force_next_flush()",
+        "dead_tuples",
+        Severity::Warning,
+        "topic has the most dead rows: 100001",
+    ),
 ];
 
 #[tokio::test]
@@ -186,29 +194,6 @@ async fn a_half_detached_partition_is_found() {
         found.text.contains("message_p1") && found.cure.contains("finalize"),
         "{found:?}"
     );
-}
-
-#[tokio::test]
-async fn an_old_transaction_is_named_with_how_to_end_it() {
-    use outbox_tests::postgres::{Server, ServerOptions, TestDb};
-    // On a server of its own: the horizon belongs to the whole cluster.
-    let server = Server::start(ServerOptions::default())
-        .await
-        .expect("start");
-    let database = TestDb::on(&server).await.expect("database");
-    let store = crate::stage::connect(database.url(), "outbox").await;
-    outbox_core::Admin::migrate(&store).await.expect("migrate");
-    sqlx::raw_sql("begin; create table x (); prepare transaction 'forgotten'")
-        .execute(&mut server.connect("postgres").await.expect("connect"))
-        .await
-        .expect("prepare");
-    let findings = store.doctor().await.expect("doctor");
-    let found = findings
-        .iter()
-        .find(|f| f.check == "xmin_held")
-        .expect("checked");
-    assert_eq!(found.severity, Severity::Ok, "young still: {found:?}");
-    drop(database);
 }
 
 /// The table of checks in `docs/operations.md`: names in backticks at the start of a row.

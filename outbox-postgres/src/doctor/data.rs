@@ -1,5 +1,7 @@
 //! What stands in the way: old snapshots, dead rows, gaps, blocked keys, lost progress.
 
+use std::fmt;
+
 use outbox_core::{Finding, Seq, Severity, StoreError};
 use sqlx::{PgConnection, Row};
 
@@ -24,6 +26,43 @@ const HORIZON_AGE_MAX: i32 = 1_000_000;
 /// table is far below.
 const DEAD_TUPLES_MAX: i64 = 100_000;
 
+/// Somebody who keeps dead rows from being vacuumed.
+#[derive(Clone, Debug)]
+struct Holder {
+    /// `session`, `prepared transaction` or `replication slot`.
+    kind: String,
+    name: String,
+    /// Transactions begun since.
+    age: i32,
+    /// Seconds since it began; a slot does not say.
+    seconds: Option<f64>,
+}
+
+impl Holder {
+    fn is_old(&self) -> bool {
+        self.seconds
+            .map_or(self.age > HORIZON_AGE_MAX, |s| s > TRANSACTION_AGE_MAX)
+    }
+
+    fn cure(&self) -> &'static str {
+        match self.kind.as_str() {
+            "session" => "select pg_terminate_backend(pid), if it is not wanted",
+            "prepared transaction" => "commit prepared or rollback prepared, with the name above",
+            _ => "let its standby catch up, or pg_drop_replication_slot(name)",
+        }
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)?;
+        if let Some(seconds) = self.seconds {
+            write!(f, " for {}", duration(seconds))?;
+        }
+        write!(f, ", {} transactions behind", self.age)
+    }
+}
+
 /// An old snapshot stops nothing here, but everything that is updated anywhere bloats.
 pub(super) async fn horizon(desk: &Desk<'_>, tx: &mut PgConnection) -> Result<Finding, StoreError> {
     let rows = desk
@@ -31,37 +70,35 @@ pub(super) async fn horizon(desk: &Desk<'_>, tx: &mut PgConnection) -> Result<Fi
         .fetch_all(tx)
         .await
         .or_store(CONTEXT)?;
-    for row in &rows {
-        let kind: String = row.try_get(0).or_store(CONTEXT)?;
-        let name: Option<String> = row.try_get(1).or_store(CONTEXT)?;
-        let age: i32 = row.try_get(2).or_store(CONTEXT)?;
-        let seconds: Option<f64> = row.try_get(3).or_store(CONTEXT)?;
-        let old = seconds.map_or(age > HORIZON_AGE_MAX, |s| s > TRANSACTION_AGE_MAX);
-        if old {
-            return Ok(held(&kind, &name.unwrap_or_default(), age, seconds));
-        }
-    }
-    Ok(ok(
-        "xmin_held",
-        "no transaction, prepared transaction or slot is old",
-    ))
+    let holders: Result<Vec<Holder>, sqlx::Error> = rows
+        .iter()
+        .map(|row| {
+            Ok(Holder {
+                kind: row.try_get(0)?,
+                name: row.try_get::<Option<String>, _>(1)?.unwrap_or_default(),
+                age: row.try_get(2)?,
+                seconds: row.try_get(3)?,
+            })
+        })
+        .collect();
+    Ok(held(&holders.or_store(CONTEXT)?))
 }
 
-fn held(kind: &str, name: &str, age: i32, seconds: Option<f64>) -> Finding {
-    let since = seconds.map_or(String::new(), |s| format!(" for {}", duration(s)));
-    let cure = match kind {
-        "session" => "select pg_terminate_backend(pid), if it is not wanted",
-        "prepared transaction" => "commit prepared or rollback prepared, with the name above",
-        _ => "let its standby catch up, or pg_drop_replication_slot(name)",
+fn held(holders: &[Holder]) -> Finding {
+    let check = "xmin_held";
+    if let Some(old) = holders.iter().find(|holder| holder.is_old()) {
+        let text =
+            format!("the xmin horizon is held by {old}: nothing that died since is vacuumed");
+        return bad(Severity::Warning, check, text, old.cure());
+    }
+    let young: Vec<String> = holders.iter().map(Holder::to_string).collect();
+    let oldest = match young.is_empty() {
+        true => String::new(),
+        false => format!("; the oldest: {}", young.join("; ")),
     };
-    bad(
-        Severity::Warning,
-        "xmin_held",
-        format!(
-            "{kind} {name} holds the xmin horizon{since}, {age} transactions behind: nothing \
-                 that died since can be vacuumed"
-        ),
-        cure,
+    ok(
+        check,
+        format!("no transaction, prepared transaction or slot is old{oldest}"),
     )
 }
 
@@ -234,4 +271,55 @@ fn behind(desk: &Desk<'_>, name: &str, last_seq: Seq, high_water: Seq) -> Findin
             desk.quoted().replace('\'', "''")
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(kind: &str, age: i32, seconds: Option<f64>) -> Holder {
+        Holder {
+            kind: kind.to_owned(),
+            name: "x".to_owned(),
+            age,
+            seconds,
+        }
+    }
+
+    #[test]
+    fn whoever_holds_the_horizon_too_long_is_named_with_how_to_end_it() {
+        let young = holder("session", 5, Some(599.0));
+        for (old, words, cure) in [
+            (
+                holder("session", 5, Some(601.0)),
+                "session x for 10 min",
+                "pg_terminate_backend",
+            ),
+            (
+                holder("prepared transaction", 5, Some(7_300.0)),
+                "prepared transaction x for 2.0 h",
+                "rollback prepared",
+            ),
+            (
+                holder("replication slot", HORIZON_AGE_MAX + 1, None),
+                "replication slot x, 1000001 transactions behind",
+                "pg_drop_replication_slot",
+            ),
+        ] {
+            let found = held(&[young.clone(), old]);
+            assert_eq!(found.severity, Severity::Warning, "{found:?}");
+            assert!(found.text.contains(words), "{found:?}");
+            assert!(found.cure.contains(cure), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_young_transaction_and_a_slot_that_keeps_up_are_well() {
+        let well = [
+            holder("session", 5, Some(600.0)),
+            holder("replication slot", HORIZON_AGE_MAX, None),
+        ];
+        assert_eq!(held(&well).severity, Severity::Ok);
+        assert_eq!(held(&[]).severity, Severity::Ok);
+    }
 }

@@ -229,3 +229,46 @@ fn function_rights(of_logins: Option<String>, public: Option<String>) -> Finding
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_too_old_is_an_error_and_one_too_new_a_warning() {
+        assert_eq!(version(149_999, "14.9").severity, Severity::Error);
+        assert_eq!(version(150_000, "15.0").severity, Severity::Ok);
+        assert_eq!(version(189_999, "18.9").severity, Severity::Ok);
+        assert_eq!(version(190_000, "19.0").severity, Severity::Warning);
+    }
+
+    #[test]
+    fn clocks_that_differ_by_more_than_two_seconds_are_a_warning_either_way() {
+        let before = Utc::now();
+        let after = before + TimeDelta::seconds(10);
+        let at = |millis| clock(before, before + TimeDelta::milliseconds(millis), after);
+        // A slow answer is no skew: the server read its clock at some instant in between.
+        for well in [-2_000, 0, 5_000, 10_000, 12_000] {
+            assert_eq!(at(well).severity, Severity::Ok, "{well} ms");
+        }
+        for skewed in [-2_001, 12_001] {
+            let found = at(skewed);
+            assert_eq!(found.severity, Severity::Warning, "{skewed} ms");
+            assert!(found.text.contains("2001 ms"), "{found:?}");
+            assert!(found.cure.contains("time service"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_durable_is_told_apart_by_what_it_costs() {
+        for (fsync, full_pages, synchronous, severity) in [
+            (true, true, true, Severity::Ok),
+            (false, true, true, Severity::Error),
+            (true, false, true, Severity::Error),
+            (true, true, false, Severity::Warning),
+        ] {
+            let found = durability(fsync, full_pages, synchronous);
+            assert_eq!(found.severity, severity, "{found:?}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 -- Caller: doctor. Locks: none. Index: none.
 -- Who keeps dead rows from being vacuumed, cluster-wide: the oldest of each kind, in transactions.
-select h.kind, h.name, h.age, h.seconds
+select distinct on (h.kind) h.kind, h.name, h.age, h.seconds
   from (select 'session' as kind, format('pid %s (%s in %s)', a.pid, a.usename, a.datname) as name,
                greatest(age(a.backend_xmin), age(a.backend_xid)) as age,
                extract(epoch from clock_timestamp() - a.xact_start)::float8 as seconds
@@ -14,5 +14,4 @@ select h.kind, h.name, h.age, h.seconds
                greatest(age(s.xmin), age(s.catalog_xmin)), null
           from pg_replication_slots s) h
  where h.age is not null
- order by h.seconds desc nulls last, h.age desc
- limit 3
+ order by h.kind, h.seconds desc nulls last, h.age desc
