@@ -46,6 +46,9 @@ pub struct RelayOptions {
     pub maintenance: Option<MaintenanceOptions>,
     /// Time. Default [`BootClock`].
     pub clock: Arc<dyn Clock>,
+    /// Where random waits come from. Default `None`: another seed at each start, so that relays
+    /// are never in step. A test sets it, so that a run can be repeated to the last wait.
+    pub seed: Option<u64>,
 }
 
 impl Default for RelayOptions {
@@ -64,6 +67,7 @@ impl Default for RelayOptions {
             alerts: AlertOptions::default(),
             maintenance: Some(MaintenanceOptions::default()),
             clock: Arc::new(BootClock),
+            seed: None,
         }
     }
 }

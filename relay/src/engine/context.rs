@@ -1,11 +1,14 @@
 //! What a destination's loop and its publisher share, and what they tell the outside.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use outbox_core::{AlertKind, Broker, Clock, Page, Pending, Unrouted};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +67,18 @@ impl Context {
             health,
             alerts,
             in_outage: AtomicBool::new(false),
+        }
+    }
+
+    /// A source of random waits for one user of this lead; `salt` tells the users apart.
+    pub(crate) fn random(&self, salt: u64) -> StdRng {
+        match self.options.seed {
+            None => StdRng::from_rng(&mut rand::rng()),
+            Some(seed) => {
+                let mut mixed = DefaultHasher::new();
+                (seed, &self.name, salt).hash(&mut mixed);
+                StdRng::seed_from_u64(mixed.finish())
+            }
         }
     }
 
@@ -141,10 +156,22 @@ impl Context {
                 )
             });
         } else {
-            self.alerts.resolve(kind, Some(&self.name), || {
+            self.no_old_gap();
+        }
+    }
+
+    /// All gaps are closed.
+    pub(crate) fn no_gaps(&self) {
+        self.meters.gaps.set(0.0);
+        self.meters.gap_age.set(0.0);
+        self.no_old_gap();
+    }
+
+    fn no_old_gap(&self) {
+        self.alerts
+            .resolve(AlertKind::StuckGap, Some(&self.name), || {
                 format!("no gap at {:?} is old any more", self.name)
             });
-        }
     }
 
     fn unrouted(&self, unrouted: &Unrouted) {

@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use outbox_core::{Batch, Destination, Fence, Page, Seq, Session, StoreError};
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
 
@@ -120,7 +119,7 @@ impl Engine {
             next_due: (opened.waiting > 0).then(|| context.clock.now()),
             streak: 0,
             recall: false,
-            rng: StdRng::from_rng(&mut rand::rng()),
+            rng: context.random(epoch.unsigned_abs()),
             publisher: Publisher::spawn(context.clone()),
             destination,
             session,
@@ -359,6 +358,10 @@ impl Engine {
     /// Waits until something happens.
     async fn rest(&mut self) -> Result<(), Ended> {
         self.context.watch_lag(self.oldest());
+        // The settle of its late messages closes a gap, and without one no page is read to say so.
+        if self.session.gap_floor() > self.read_through {
+            self.context.no_gaps();
+        }
         let wake = self.wake();
         let mut control = self.context.control.clone();
         let known = self.control_version;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use outbox_core::{Batch, Outcome, PublishError};
 use rand::RngExt;
+use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -93,6 +94,7 @@ impl Publisher {
         let (reports_out, reports) = mpsc::channel(limits::JOBS_OUT_MAX);
         let halt = CancellationToken::new();
         let worker = Worker {
+            rng: context.random(RANDOM_SALT),
             context,
             halt: halt.clone(),
             generation: 0,
@@ -171,6 +173,9 @@ impl Report {
     }
 }
 
+/// Its random waits are not those of the loop, whose salt is the epoch.
+const RANDOM_SALT: u64 = u64::MAX;
+
 /// The task's side.
 struct Worker {
     context: Arc<Context>,
@@ -178,6 +183,7 @@ struct Worker {
     generation: u64,
     /// Whether the broker has answered since this worker began or since the last outage.
     answers: bool,
+    rng: StdRng,
 }
 
 /// Why a batch has no answer.
@@ -312,9 +318,9 @@ impl Worker {
     }
 
     /// Waits before the next try in an outage.
-    async fn back_off(&self, failures: u32) -> Result<(), Silent> {
+    async fn back_off(&mut self, failures: u32) -> Result<(), Silent> {
         let delay = self.context.options.outage_backoff.delay(failures);
-        let jittered = delay.mul_f64(rand::rng().random_range(0.5..=1.0));
+        let jittered = delay.mul_f64(self.rng.random_range(0.5..=1.0));
         // All arms are timers or tokens: dropping them loses nothing.
         tokio::select! {
             () = tokio::time::sleep(jittered) => Ok(()),

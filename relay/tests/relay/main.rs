@@ -1,5 +1,6 @@
 //! The relay as a whole, on a store and a broker in memory and on paused time.
 
+mod alerts;
 mod delivery;
 mod http;
 mod leases;

@@ -44,7 +44,8 @@ impl Run {
             max_attempts: Some(rng.random_range(2..5)),
             ..RetryPolicy::default()
         };
-        let bed = Bed::with(ScriptedBroker::with(capabilities), &[config]);
+        let mut bed = Bed::with(ScriptedBroker::with(capabilities), &[config]);
+        bed.seed = seed;
         let mut fates = StdRng::seed_from_u64(seed ^ 0xfeed);
         bed.broker
             .script(move |_| match fates.random_range(0..100) {

@@ -113,6 +113,8 @@ pub struct Bed {
     pub broker: ScriptedBroker,
     pub alerts: Recorder,
     pub destinations: Vec<String>,
+    /// Of the relays' random waits.
+    pub seed: u64,
 }
 
 impl Bed {
@@ -131,6 +133,7 @@ impl Bed {
             broker,
             alerts: Recorder::default(),
             destinations: destinations.iter().map(|d| d.name.clone()).collect(),
+            seed: 0,
         }
     }
 
@@ -138,6 +141,7 @@ impl Bed {
         RelayOptions {
             instance: instance.to_owned(),
             clock: Arc::new(self.clock.clone()),
+            seed: Some(self.seed),
             // Virtual hours pass in these tests: fewer polls make them quick.
             poll_idle: Duration::from_millis(200),
             alerts: AlertOptions {
@@ -181,7 +185,8 @@ impl Bed {
             .await;
     }
 
-    /// Waits for a condition, in the runtime's own time.
+    /// Waits for a condition. The time between two looks is the runtime's own, which is paused: it
+    /// jumps to the next timer, whosever it is, and nobody waits.
     pub async fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let began = Instant::now();
         while !condition() {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use outbox_core::{
     BlockedKey, DeliveryState, Due, Exception, KeyRef, Lease, Opened, Page, PageLimit, Parked,
-    Pending, Request, Seq, Session, Settlement, StoreError, Waiting,
+    Pending, Request, Seq, Session, Settlement, StoreError, Unrouted, Waiting,
 };
 
 use super::store::{MemoryStore, Rows, Slot, Tables};
@@ -181,11 +181,21 @@ impl Session for MemorySession {
             page.through = seq;
             if message.covered_by(&self.opened.destination.patterns) {
                 page.messages.push(message.clone());
+            } else if tables.counts_unrouted(message, &self.lease.destination) {
+                page.unrouted.push(Unrouted {
+                    topic: message.topic.to_string(),
+                    count: 1,
+                    first: seq,
+                    last: seq,
+                });
             }
         }
         self.read = page.through;
         page.gaps_open = self.gaps.len() as u64;
-        page.gap_age_max = Duration::from_secs(self.gaps.len() as u64);
+        page.gap_age_max = match self.gaps.first() {
+            Some(oldest) => tables.age(*oldest, store.clock.now()),
+            None => Duration::ZERO,
+        };
         Ok(page)
     }
 

@@ -41,12 +41,16 @@ pub struct Rows {
 #[derive(Default)]
 pub struct Tables {
     pub log: Vec<Slot>,
+    /// When each seq was taken.
+    began: Vec<DateTime<Utc>>,
     pub destinations: BTreeMap<String, Rows>,
     beats: BTreeMap<String, i64>,
     next_request: i64,
     pub settles: u64,
     pub most_rows: usize,
     pub maintained: u64,
+    /// Rows that house-keeping finds in the default partition.
+    pub default_rows: u64,
     /// The next so many calls of a session fail.
     pub broken: u32,
     /// Every call fails.
@@ -63,7 +67,7 @@ pub struct Tables {
 #[derive(Clone)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
-    clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// Settles wait while it is true.
     pub settles_hang: Arc<watch::Sender<bool>>,
 }
@@ -100,8 +104,10 @@ impl MemoryStore {
 
     /// Takes a seq without committing.
     pub fn begin(&self, message: Message) -> Seq {
+        let now = self.clock.now();
         let mut tables = self.tables();
         tables.log.push(Slot::Open(message));
+        tables.began.push(now);
         tables.log.len() as Seq
     }
 
@@ -203,6 +209,18 @@ impl Tables {
             Slot::Committed(message) => Some(message),
             _ => None,
         }
+    }
+
+    /// How long ago `seq` was taken.
+    pub fn age(&self, seq: Seq, now: DateTime<Utc>) -> Duration {
+        outbox_core::age(self.began[seq as usize - 1], now)
+    }
+
+    /// Whether no destination covers `message`, and `counter` is the one of them that says so.
+    pub fn counts_unrouted(&self, message: &Pending, counter: &str) -> bool {
+        let covered = |rows: &Rows| message.covered_by(&rows.config.patterns);
+        let first = self.destinations.keys().next().map(String::as_str);
+        first == Some(counter) && !self.destinations.values().any(covered)
     }
 
     pub fn fault(&mut self) -> Result<(), StoreError> {
@@ -331,7 +349,11 @@ impl Store for MemoryStore {
 
     async fn maintain(&self, policy: &Maintenance) -> Result<Maintained, StoreError> {
         assert!(policy.retention > Duration::ZERO);
-        self.tables().maintained += 1;
-        Ok(Maintained::default())
+        let mut tables = self.tables();
+        tables.maintained += 1;
+        Ok(Maintained {
+            default_rows: tables.default_rows,
+            ..Maintained::default()
+        })
     }
 }
