@@ -13,7 +13,14 @@ pub use sqlite::{SQLITE_INBOX, SQLITE_VERSION, Script, sqlite};
 
 /// The PostgreSQL migrations, in order: version, description, text.
 const POSTGRES: &[(i64, &str, &str)] = &[
-    (1, "tables", include_str!("../postgres/0001_tables.sql")),
+    (
+        1,
+        "tables",
+        concat!(
+            include_str!("../postgres/0001_tables.sql"),
+            include_str!("../postgres/0001_inbox.sql")
+        ),
+    ),
     (2, "roles", include_str!("../postgres/0002_roles.sql")),
     (3, "enqueue", include_str!("../postgres/0003_enqueue.sql")),
     (
@@ -23,6 +30,10 @@ const POSTGRES: &[(i64, &str, &str)] = &[
     ),
     (5, "outgoing", include_str!("../postgres/0005_outgoing.sql")),
 ];
+
+/// The inbox's tables alone, for a consumer's own database, with `{schema}` where the schema goes;
+/// running it again does nothing.
+pub const POSTGRES_INBOX: &str = include_str!("../postgres/0001_inbox.sql");
 
 /// The PostgreSQL schema version that this program is written for.
 pub const POSTGRES_VERSION: i64 = POSTGRES[POSTGRES.len() - 1].0;
@@ -91,6 +102,13 @@ mod tests {
         let versions: Vec<i64> = POSTGRES.iter().map(|m| m.0).collect();
         let expected: Vec<i64> = (1..=POSTGRES_VERSION).collect();
         assert_eq!(versions, expected);
+    }
+
+    #[test]
+    fn the_inbox_can_be_created_again() {
+        let creates = POSTGRES_INBOX.matches("create table").count();
+        let again = POSTGRES_INBOX.matches("create table if not exists").count();
+        assert_eq!((creates, again), (2, 2));
     }
 
     #[test]

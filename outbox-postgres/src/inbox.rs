@@ -10,40 +10,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use outbox_core::limits::ERROR_TEXT_BYTES_MAX;
 use outbox_core::{Inbox, InboxError, Record};
-use outbox_migrations::{in_schema, quote_literal};
-use sqlx::postgres::{PgPool, Postgres};
+use outbox_migrations::{POSTGRES_INBOX, in_schema, quote_literal};
+use sqlx::postgres::{PgArguments, PgPool, Postgres};
+use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Executor, Row, SqlSafeStr, SqlStr, Transaction};
 use uuid::Uuid;
 
 /// Rows that one statement of [`PostgresInbox::prune`] removes: it must not hold locks for long.
 const PRUNE_ROWS: i64 = 10_000;
-
-/// The tables of the outbox' own migration, word for word: whichever is run first makes them.
-const TABLES: &str = r#"
-create schema if not exists {schema};
-create table if not exists {schema}.inbox (
-    consumer    text        collate "C" not null,
-    message_id  uuid        not null,
-    accepted_at timestamptz not null default clock_timestamp(),
-    constraint inbox_pkey primary key (consumer, message_id)
-);
-create table if not exists {schema}.inbox_dead (
-    id           bigint      not null generated always as identity constraint inbox_dead_pkey primary key,
-    consumer     text        collate "C" not null,
-    message_id   uuid,
-    topic        text        collate "C" not null,
-    "partition"  integer     not null,
-    "offset"     bigint      not null,
-    key          bytea,
-    payload      bytea       not null,
-    content_type text,
-    headers      jsonb       not null default '{}',
-    attempts     integer     not null,
-    error        text        not null,
-    dead_at      timestamptz not null default clock_timestamp(),
-    constraint inbox_dead_record unique (consumer, topic, "partition", "offset")
-);
-"#;
 
 /// Ids in a fixed order, so that two transactions with the same ids wait for each other instead of
 /// deadlocking. The conflict of an id that stands there twice is with the row just inserted.
@@ -78,6 +52,8 @@ const PRUNE: &str = "delete from {schema}.inbox where ctid = any (array(
 pub struct PostgresInbox {
     pool: PgPool,
     sql: Arc<Statements>,
+    /// Connections may keep the statements prepared.
+    prepared: bool,
 }
 
 /// The statements, with the schema's name in them.
@@ -109,7 +85,26 @@ impl PostgresInbox {
             dead_letter: sql(DEAD_LETTER),
             prune: sql(PRUNE),
         });
-        Self { pool, sql }
+        Self {
+            pool,
+            sql,
+            prepared: true,
+        }
+    }
+
+    /// For a pool that connects through a pooler in transaction mode (PgBouncer): prepares nothing
+    /// that outlives the transaction. One round trip more for each statement.
+    ///
+    /// A handler's own statements must do the same: `sqlx::query(…).persistent(false)`.
+    #[must_use]
+    pub fn pooled(mut self) -> Self {
+        self.prepared = false;
+        self
+    }
+
+    /// One statement, ready for its arguments.
+    fn query(&self, sql: &SqlStr) -> Query<'static, Postgres, PgArguments> {
+        sqlx::query(sql.clone()).persistent(self.prepared)
     }
 
     /// Makes the schema and the inbox' tables where they are missing. Needs no outbox; one that is
@@ -132,8 +127,8 @@ impl PostgresInbox {
         // Without this look a role that may use the tables would need the right to create them.
         let row = tx.fetch_one(AssertSqlSafe(there)).await.map_err(failed)?;
         if !row.try_get::<bool, _>(0).map_err(failed)? {
-            let tables = in_schema(TABLES, &self.sql.schema);
-            sqlx::raw_sql(AssertSqlSafe(tables))
+            let tables = format!("create schema if not exists {{schema}};\n{POSTGRES_INBOX}");
+            sqlx::raw_sql(AssertSqlSafe(in_schema(&tables, &self.sql.schema)))
                 .execute(&mut *tx)
                 .await
                 .map_err(failed)?;
@@ -152,12 +147,16 @@ impl PostgresInbox {
     pub async fn prune(&self, age: Duration) -> Result<u64, InboxError> {
         let mut pruned = 0;
         loop {
-            let step = sqlx::query(self.sql.prune.clone())
+            // In a transaction, for a pooler may give each round trip another connection.
+            let mut tx = self.begin().await?;
+            let step = self
+                .query(&self.sql.prune)
                 .bind(age.as_secs_f64())
                 .bind(PRUNE_ROWS)
-                .execute(&self.pool)
+                .execute(&mut *tx)
                 .await
                 .map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
             pruned += step.rows_affected();
             if step.rows_affected() < PRUNE_ROWS as u64 {
                 return Ok(pruned);
@@ -181,7 +180,8 @@ impl Inbox for PostgresInbox {
         consumer: &str,
         id: Uuid,
     ) -> Result<bool, InboxError> {
-        let inserted = sqlx::query(self.sql.accept.clone())
+        let inserted = self
+            .query(&self.sql.accept)
             .bind(consumer)
             .bind(id)
             .execute(&mut **tx)
@@ -199,7 +199,8 @@ impl Inbox for PostgresInbox {
         if let [id] = ids {
             return Ok(vec![self.accept(tx, consumer, *id).await?]);
         }
-        let rows = sqlx::query(self.sql.accept_many.clone())
+        let rows = self
+            .query(&self.sql.accept_many)
             .bind(consumer)
             .bind(ids)
             .fetch_all(&mut **tx)
@@ -224,7 +225,7 @@ impl Inbox for PostgresInbox {
             .iter()
             .map(|(name, value)| (text(name), text(value).into()));
         let headers: serde_json::Map<String, serde_json::Value> = headers.collect();
-        sqlx::query(self.sql.dead_letter.clone())
+        self.query(&self.sql.dead_letter)
             .bind(consumer)
             .bind(record.id)
             .bind(&*record.partition.topic)

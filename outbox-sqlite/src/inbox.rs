@@ -18,32 +18,6 @@ use uuid::Uuid;
 /// Rows that one statement of [`SqliteInbox::prune`] removes: it must not keep writers waiting.
 const PRUNE_ROWS: i64 = 10_000;
 
-/// The tables of the outbox' own migration, word for word: whichever is run first makes them.
-const TABLES: &str = r#"
-create table if not exists outbox_inbox (
-    consumer    text    not null,
-    message_id  blob    not null,
-    accepted_at integer not null,
-    primary key (consumer, message_id)
-) strict, without rowid;
-create table if not exists outbox_inbox_dead (
-    id           integer primary key,
-    consumer     text    not null,
-    message_id   blob,
-    topic        text    not null,
-    "partition"  integer not null,
-    "offset"     integer not null,
-    key          blob,
-    payload      blob    not null,
-    content_type text,
-    headers      text    not null default '{}',
-    attempts     integer not null,
-    error        text    not null,
-    dead_at      integer not null,
-    unique (consumer, topic, "partition", "offset")
-) strict;
-"#;
-
 const ACCEPT: &str = "insert into outbox_inbox (consumer, message_id, accepted_at)
      values (?1, ?2, ?3) on conflict do nothing";
 
@@ -86,7 +60,7 @@ impl SqliteInbox {
     /// What the database says.
     pub async fn migrate(&self) -> Result<(), InboxError> {
         let mut tx = self.begin().await?;
-        sqlx::raw_sql(TABLES)
+        sqlx::raw_sql(outbox_migrations::SQLITE_INBOX)
             .execute(&mut *tx)
             .await
             .map_err(failed)?;
