@@ -29,6 +29,7 @@ const POSTGRES: &[(i64, &str, &str)] = &[
         include_str!("../postgres/0004_maintenance.sql"),
     ),
     (5, "outgoing", include_str!("../postgres/0005_outgoing.sql")),
+    (6, "operator", include_str!("../postgres/0006_operator.sql")),
 ];
 
 /// The inbox's tables alone, for a consumer's own database, with `{schema}` where the schema goes;

@@ -37,8 +37,9 @@ fn from_sqlstate(context: &str, code: &str, message: &str, error: sqlx::Error) -
              alter role … bypassrls",
         ),
         "42501" => refused(
-            "grant outbox_relay (for a relay), outbox_writer (to enqueue) or outbox_reader (to \
-             look) to this login",
+            "grant outbox_relay (for a relay), outbox_operator (to declare destinations, resend, \
+             adopt or send files), outbox_writer (to enqueue) or outbox_reader (to look) to this \
+             login",
         ),
         "25006" => refused("connect to the primary: this server takes no writes"),
         "3F000" | "42P01" | "42703" | "42883" => StoreError::Schema {

@@ -2,7 +2,9 @@
 
 use outbox_core::{Admin, ExceptionFilter, RequestAction, Selection, Store};
 use outbox_postgres::Outbox;
-use outbox_tests::conformance::stage::{claim, destination, keep_nothing, messages, read, through};
+use outbox_tests::conformance::stage::{
+    claim, destination, keep_nothing, lead, messages, read, through,
+};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::stage::{Stage, connect};
@@ -134,6 +136,95 @@ async fn a_relay_can_do_all_of_its_work_and_nothing_to_messages() {
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_operator_can_decide_everything_and_touch_no_message() {
+    let stage = Stage::new().await;
+    let url = stage.database.login("outbox_operator").await;
+    let url = url.expect("create a login");
+    let store = connect(&url, "outbox").await;
+    store
+        .declare(&[destination("d", &["*"]), destination("e", &["a.*"])])
+        .await
+        .expect("declare new ones");
+    store
+        .declare(&[destination("d", &["*"]), destination("e", &["b.*"])])
+        .await
+        .expect("declare a change");
+    store
+        .import("events.ndjson", 0, 10, &messages("t", 2))
+        .await
+        .expect("import");
+    store
+        .import("events.ndjson", 10, 20, &messages("t", 1))
+        .await
+        .expect("import more");
+    assert_eq!(store.status().await.expect("status").last_seq, 3);
+    assert!(!store.doctor().await.expect("doctor").is_empty());
+
+    let mut session = lead(&stage.store, "d", "leader").await;
+    let all = read(&mut *session, 3).await;
+    session.settle(&through(3)).await.expect("settle");
+    for action in [
+        RequestAction::Resend,
+        RequestAction::Discard,
+        RequestAction::Unblock,
+    ] {
+        let ids = Selection::Ids(vec![all[0].id]);
+        store.request("d", action, &ids).await.expect("request");
+    }
+    drop(session);
+    // As on a copy: progress and fences of another cluster.
+    stage
+        .run(
+            "insert into outbox.gap values ('d', 1, 1, '1', now());
+             update outbox.progress_0 set incarnation = 'pg-1-1-1';
+             update outbox.progress_1 set incarnation = 'pg-1-1-1'",
+        )
+        .await;
+    assert_eq!(store.adopt().await.expect("adopt"), ["d", "e"]);
+
+    let mut operator = PgConnection::connect(&url).await.expect("connect");
+    denied(
+        &mut operator,
+        &[
+            "insert into outbox.message (id, topic, payload) values (gen_random_uuid(), 't', '')",
+            "update outbox.message set topic = 'x'",
+            "delete from outbox.message",
+            "truncate outbox.message",
+            "delete from outbox.destination",
+            "delete from outbox.request",
+            "update outbox.request set applied_at = now()",
+            "update outbox.lease set epoch = 7",
+            "update outbox.progress_0 set cursor = 7",
+            "delete from outbox.progress_0",
+            "delete from outbox.delivery",
+            "update outbox.delivery set state = 'retrying'",
+            "select outbox.accept('billing', gen_random_uuid())",
+            "select outbox.maintain_empty('0')",
+            "select setval('outbox.message_seq', 1)",
+            "create table outbox.mine ()",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_relay_alone_starts_with_what_is_declared_and_is_told_who_may_declare_more() {
+    let stage = Stage::new().await;
+    let declared = [destination("d", &["*"])];
+    stage.store.declare(&declared).await.expect("declare");
+    let url = stage.database.login("outbox_relay").await;
+    let store = connect(&url.expect("create a login"), "outbox").await;
+    store.declare(&declared).await.expect("nothing is new");
+    let more = [destination("d", &["*"]), destination("e", &["*"])];
+    let refused = store.declare(&more).await.expect_err("refused").to_string();
+    assert!(refused.contains("outbox_operator"), "{refused}");
+    let url = stage.database.login("outbox_relay, outbox_operator").await;
+    let store = connect(&url.expect("create a login"), "outbox").await;
+    store.declare(&more).await.expect("declare");
+    assert!(claim(&store, "e", "relay").await.epoch > 0);
 }
 
 #[tokio::test]

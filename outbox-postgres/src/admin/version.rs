@@ -49,9 +49,10 @@ pub(crate) async fn check(desk: &Desk<'_>, tx: &mut PgConnection) -> Result<(), 
     if !found.try_get::<bool, _>(0).or_store(context)? {
         return Err(StoreError::Refused {
             problem: format!("this login may not use schema {:?}", desk.schema),
-            cure: "grant outbox_relay (for a relay), outbox_writer (to enqueue) or outbox_reader \
-                   (to look) to it"
-                .to_owned(),
+            cure:
+                "grant outbox_relay (for a relay), outbox_operator (to decide), outbox_writer (to \
+                   enqueue) or outbox_reader (to look) to it"
+                    .to_owned(),
         });
     }
     if !found.try_get::<bool, _>(1).or_store(context)? {

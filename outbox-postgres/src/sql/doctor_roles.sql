@@ -2,7 +2,7 @@
 -- Missing roles; functions that run with more than a role of ours; tables whose rows may be hidden; and
 -- whether the relay's role asks for an error rather than hidden rows, and for plans of its own.
 select (select string_agg(r, ', ') from unnest(array['outbox_owner', 'outbox_maintainer',
-               'outbox_writer', 'outbox_relay', 'outbox_reader']) r
+               'outbox_writer', 'outbox_relay', 'outbox_operator', 'outbox_reader']) r
          where not exists (select from pg_roles where rolname = r)),
        (select string_agg(p.proname, ', ' order by p.proname)
           from pg_proc p join pg_roles o on o.oid = p.proowner
