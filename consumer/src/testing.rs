@@ -11,7 +11,7 @@ use chrono::Utc;
 use outbox_core::{
     Headers, Inbox, InboxError, Record, Source, SourceError, TopicPartition, TopicPattern,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 /// A record of partition 0 of `topic`, with a fresh id. The source sets its offset.
@@ -42,6 +42,8 @@ pub struct MemorySource {
 struct Memory {
     state: Mutex<State>,
     changed: Notify,
+    /// Counts commits.
+    commits: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -101,6 +103,22 @@ impl MemorySource {
         let state = self.lock();
         let kept = state.partitions.get(of);
         kept.map_or(0, |kept| kept.first + kept.records.len() as i64)
+    }
+
+    /// Waits until `group` has committed everything that is here. Cancel-safe.
+    pub async fn settled(&self, group: &str) {
+        let mut commits = self.inner.commits.subscribe();
+        // The sender lives as long as this source: `changed` never fails.
+        while !self.is_settled(group) && commits.changed().await.is_ok() {}
+    }
+
+    /// Whether `group` has committed everything that is here.
+    pub fn is_settled(&self, group: &str) -> bool {
+        let state = self.lock();
+        state.partitions.iter().all(|(of, kept)| {
+            let end = kept.first + kept.records.len() as i64;
+            state.committed.get(&(group.to_owned(), of.clone())) == Some(&end)
+        })
     }
 
     /// While `on`, every call fails as if the source could not be reached.
@@ -184,6 +202,8 @@ impl Source for MemorySource {
                 .committed
                 .insert((group.to_owned(), of.clone()), *next);
         }
+        drop(state);
+        self.inner.commits.send_modify(|count| *count += 1);
         Ok(())
     }
 }

@@ -15,15 +15,16 @@ use rand::{RngExt, SeedableRng};
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::{Executor, Row};
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PATIENCE, check, eager, filled, is_settled, until};
+use crate::world::{PATIENCE, check, eager, filled, settled};
 
 /// No constraint forbids a second application: only the inbox does.
-const TABLE: &str = "create table applied (
+pub const TABLE: &str = "create table applied (
     n bigint generated always as identity primary key, key text, payload text)";
-const INSERT: &str = "insert into applied (key, payload) values ($1, $2)";
-const APPLIED: &str = "select key, payload from applied order by n";
+pub const INSERT: &str = "insert into applied (key, payload) values ($1, $2)";
+pub const APPLIED: &str = "select key, payload from applied order by n";
 
 async fn fresh() -> TestDb {
     let db = TestDb::new().await;
@@ -88,10 +89,10 @@ fn at_random(seed: u64) -> impl Fn(&str) -> Result<(), HandlerError> + Send + Sy
 }
 
 /// Runs `consumer` until everything is settled, and stops it.
-async fn run_to_the_end(consumer: Consumer<PostgresInbox>, source: &MemorySource) {
+pub async fn run_to_the_end(consumer: Consumer<PostgresInbox>, source: &MemorySource) {
     let stop = CancellationToken::new();
     let run = tokio::spawn(consumer.run(stop.clone()));
-    until("everything settled", || is_settled(source, "billing")).await;
+    settled(source, "billing").await;
     stop.cancel();
     run.await.expect("no panic").expect("clean");
 }
@@ -188,7 +189,7 @@ async fn a_crash_between_the_transaction_and_the_offset_applies_nothing_twice() 
         }
         run.abort();
         assert!(run.await.is_err_and(|error| error.is_cancelled()));
-        assert!(!is_settled(&source, "billing"));
+        assert!(!source.is_settled("billing"));
     }
     let consumer = keeper(Arc::new(source.clone()), db.pool().clone(), |_| Ok(()));
     run_to_the_end(consumer, &source).await;
@@ -232,25 +233,24 @@ async fn a_database_that_is_killed_burns_no_attempt_and_breaks_nothing() {
     let source = filled(MESSAGES, 50, 3);
     let pool = PgPoolOptions::new().acquire_timeout(Duration::from_secs(1));
     let pool = pool.connect(db.url()).await.expect("connected");
-    let calls = Arc::new(AtomicU64::new(0));
-    let counted = calls.clone();
+    let (counted, mut calls) = watch::channel(0);
     let consumer = keeper(Arc::new(source.clone()), pool, move |_| {
-        counted.fetch_add(1, Ordering::Relaxed);
+        counted.send_modify(|calls| *calls += 1);
         Ok(())
     });
     let stop = CancellationToken::new();
     // A single attempt: any that the outage burnt would make a dead letter.
     let run = tokio::spawn(consumer.retry(eager(Some(1))).batch(8).run(stop.clone()));
     for kill in 1..=3 {
-        let mark = calls.load(Ordering::Relaxed) + 50 * kill;
-        until("more calls", || {
-            calls.load(Ordering::Relaxed) >= mark || is_settled(&source, "billing")
-        })
-        .await;
+        let mark = *calls.borrow() + 50 * kill;
+        tokio::select! {
+            more = calls.wait_for(|calls| *calls >= mark) => drop(more.expect("it runs")),
+            () = settled(&source, "billing") => {}
+        }
         server.kill9().await.expect("killed");
         server.restart().await.expect("restarted");
     }
-    until("everything settled", || is_settled(&source, "billing")).await;
+    settled(&source, "billing").await;
     stop.cancel();
     run.await.expect("no panic").expect("clean");
     let pool = PgPool::connect(db.url()).await.expect("connected");

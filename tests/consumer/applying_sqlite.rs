@@ -14,7 +14,7 @@ use sqlx::{Executor, Row};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{PATIENCE, check, eager, filled, is_settled, until};
+use crate::world::{PATIENCE, check, eager, filled, settled};
 
 const TABLE: &str = "create table applied (n integer primary key, key text, payload text)";
 const INSERT: &str = "insert into applied (key, payload) values (?, ?)";
@@ -82,7 +82,7 @@ async fn crashes_redelivery_and_failing_handlers_apply_each_record_once_and_in_o
     let stop = CancellationToken::new();
     let consumer = keeper(source.clone(), pool.clone(), seed, Arc::default());
     let run = tokio::spawn(consumer.run(stop.clone()));
-    until("everything settled", || is_settled(&source, "billing")).await;
+    settled(&source, "billing").await;
     stop.cancel();
     run.await.expect("no panic").expect("clean");
     let rows = sqlx::query("select key, payload from applied order by n");

@@ -2,10 +2,12 @@
 //!
 //! - `inbox_postgres`: the inbox' contract, with transactions that meet.
 //! - `applying_postgres`, `applying_sqlite`: a consumer with handlers that write rows.
+//! - `pooled`: the same behind PgBouncer.
 //! - `reference`: what the documentation lists is what the code has.
 
 mod applying_postgres;
 mod applying_sqlite;
 mod inbox_postgres;
+mod pooled;
 mod reference;
 mod world;

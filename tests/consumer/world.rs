@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use outbox_consumer::testing::{MemorySource, record};
-use outbox_core::{RetryPolicy, TopicPartition};
+use outbox_core::RetryPolicy;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::time::timeout;
 
 /// How long anything may take before a test gives up waiting.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,28 +31,13 @@ pub fn filled(messages: usize, keys: i32, seed: u64) -> MemorySource {
     source
 }
 
-/// Whether `consumer` has committed everything that is at the source.
-pub fn is_settled(source: &MemorySource, consumer: &str) -> bool {
-    (0..3).all(|partition| {
-        let of = TopicPartition {
-            topic: "orders".into(),
-            partition,
-        };
-        let end = source.end(&of);
-        end == 0 || source.committed_offset(consumer, &of) == Some(end)
-    })
-}
-
-/// Looks again and again until `done`.
+/// Waits until `consumer` has committed everything that is at the source.
 ///
 /// # Panics
 /// After [`PATIENCE`].
-pub async fn until(what: &str, done: impl Fn() -> bool) {
-    let limit = std::time::Instant::now() + PATIENCE;
-    while !done() {
-        assert!(std::time::Instant::now() < limit, "it never came: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+pub async fn settled(source: &MemorySource, consumer: &str) {
+    let settled = timeout(PATIENCE, source.settled(consumer)).await;
+    settled.expect("everything is settled in time");
 }
 
 /// Quick retries.

@@ -1,10 +1,16 @@
 //! Nodes as child processes.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// What a node may take to stop: the relay's grace, and a little for the machine.
+const STOPPED_WITHIN: Duration = Duration::from_secs(11);
 
 /// A running node; killed when dropped.
 pub struct Node(Child);
@@ -16,45 +22,44 @@ impl Node {
             .args(["--store", store, "--roles", roles, "--log"])
             .arg(log)
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .spawn()
             .context("start a node")?;
         Ok(Self(child))
     }
 
     /// `kill -9`; fails when the node had already ended, for then it did not survive by itself.
-    pub fn kill9(mut self) -> anyhow::Result<()> {
+    pub async fn kill9(mut self) -> anyhow::Result<()> {
         if let Some(status) = self.0.try_wait()? {
             bail!("a node ended by itself: {status}");
         }
-        self.0.kill()?;
-        self.0.wait()?;
-        Ok(())
+        Ok(self.0.kill().await?)
     }
 
-    /// SIGTERM, and a clean exit within ten seconds.
+    /// SIGSTOP: it stands still, with its connections and locks, until [`Node::go_on`].
+    pub fn stop(&self) -> anyhow::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) -> anyhow::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let id = self.0.id().context("a node ended by itself")?;
+        let pid = Pid::from_raw(id.cast_signed()).context("a process id")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// SIGTERM, and a clean exit in time.
     pub async fn terminate(mut self) -> anyhow::Result<()> {
-        let pid = rustix::process::Pid::from_child(&self.0);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let started = Instant::now();
-        let mut tick = tokio::time::interval(Duration::from_millis(20));
-        loop {
-            tick.tick().await;
-            if let Some(status) = self.0.try_wait()? {
-                ensure!(status.success(), "a node stopped with {status}");
-                return Ok(());
-            }
-            ensure!(
-                started.elapsed() < Duration::from_secs(11),
-                "a node did not stop in 11 s"
-            );
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended already; either way nothing of it is left.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.signal(Signal::TERM)?;
+        let Ok(status) = timeout(STOPPED_WITHIN, self.0.wait()).await else {
+            bail!("a node did not stop in {STOPPED_WITHIN:?}");
+        };
+        let status = status?;
+        ensure!(status.success(), "a node stopped with {status}");
+        Ok(())
     }
 }

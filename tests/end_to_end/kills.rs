@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use outbox_core::{Admin, Message, Start};
 use outbox_postgres::{Outbox, PostgresOptions, PostgresStore};
+use outbox_tests::condition::reaches;
 use outbox_tests::destination;
 use outbox_tests::ledger::{Entry, verify};
 use outbox_tests::node::{APPLIED_POSTGRES, DESTINATION};
@@ -24,6 +25,8 @@ use crate::log;
 const KILLS: u32 = 50;
 /// Of these, one in so many is PostgreSQL's.
 const SERVER_EVERY: u32 = 7;
+/// How long nothing may be applied before it is a failure.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 const WRITERS: u64 = 4;
 /// Keys of each writer: a writer's keys are its own, so that their order is known.
 const KEYS: u64 = 5;
@@ -59,7 +62,7 @@ async fn kill_minus_nine_of_relay_consumer_and_server_breaks_no_promise() -> any
             server.restart().await?;
             run_for(Duration::from_millis(seed.random_range(0..800))).await;
         }
-        node.kill9()?;
+        node.kill9().await?;
     }
     stop.store(true, Ordering::Relaxed);
     while let Some(done) = writers.join_next().await {
@@ -176,25 +179,13 @@ async fn transaction(
 }
 
 async fn wait_until_all_is_applied(pool: &PgPool) -> anyhow::Result<()> {
-    let mut tick = tokio::time::interval(Duration::from_millis(100));
-    let mut last = (0_i64, std::time::Instant::now());
-    loop {
-        tick.tick().await;
-        let counts = "select (select count(*) from ledger), (select count(*) from applied)";
-        let row = sqlx::query(counts).fetch_one(pool).await?;
-        let (committed, applied): (i64, i64) = (row.get(0), row.get(1));
-        if applied >= committed {
-            return Ok(());
-        }
-        if applied > last.0 {
-            last = (applied, std::time::Instant::now());
-        }
-        let stuck = last.1.elapsed() > Duration::from_secs(60);
-        ensure!(
-            !stuck,
-            "stuck: {applied} of {committed} applied, and no more for a minute"
-        );
-    }
+    let count = async |sql: &'static str| {
+        let count: i64 = sqlx::query_scalar(sql).fetch_one(pool).await?;
+        anyhow::Ok(count.unsigned_abs())
+    };
+    let committed = count("select count(*) from ledger").await?;
+    let applied = || count("select count(*) from applied");
+    reaches("messages applied", committed, STUCK_AFTER, applied).await
 }
 
 async fn entries(pool: &PgPool, sql: &'static str) -> anyhow::Result<Vec<Entry>> {

@@ -5,3 +5,4 @@ mod embedded;
 mod flights;
 mod kills;
 mod log;
+mod zombie;

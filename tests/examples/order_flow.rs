@@ -1,10 +1,10 @@
 //! order-service and order-consumer: from `POST /orders` to an account that adds up.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use outbox_broker::{Broker, BrokerOptions};
 use outbox_log_broker::LogOptions;
+use outbox_tests::condition::until;
 use outbox_tests::postgres::TestDb;
 use serde_json::json;
 use sqlx::{PgPool, Row};
@@ -64,18 +64,9 @@ async fn booked(billing: &TestDb) -> Accounts {
 pub async fn wait_until_booked(db: &TestDb, billing: &TestDb) {
     let expected = ordered(db).await;
     assert!(!expected.is_empty());
-    let limit = Instant::now() + PATIENCE;
-    loop {
-        let booked = booked(billing).await;
-        if booked == expected {
-            return;
-        }
-        assert!(
-            Instant::now() < limit,
-            "booked {booked:?}, ordered {expected:?}"
-        );
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let what = format!("booked what was ordered, {expected:?}");
+    let holds = async || Ok(booked(billing).await == expected);
+    until(&what, PATIENCE, holds).await.expect("in time");
 }
 
 async fn messages(db: &TestDb) -> i64 {
@@ -132,10 +123,10 @@ async fn accounts_add_up_though_the_consumer_is_killed_while_orders_come_in() {
         assert_eq!(status, 201, "{problem}");
         if n % 40 == 20 {
             // Something was applied, and something is on its way.
-            let limit = Instant::now() + PATIENCE;
-            while booked(&billing).await.is_empty() {
-                assert!(Instant::now() < limit, "nothing is ever applied");
-            }
+            let some = async || Ok(!booked(&billing).await.is_empty());
+            until("something is applied", PATIENCE, some)
+                .await
+                .expect("in time");
             consumer.kill9().await;
             consumer = start_consumer(&db, &billing, &log).await;
         }

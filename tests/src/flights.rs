@@ -13,6 +13,7 @@ use serde_json::Value;
 use sqlx::Row;
 use sqlx::postgres::PgPool;
 
+use crate::condition::reaches;
 use crate::ledger::{Entry, Verdict, verify};
 use crate::node::{APPLIED_POSTGRES, DESTINATION};
 use crate::seed::Seed;
@@ -157,22 +158,12 @@ pub fn expected(file: &Path) -> anyhow::Result<Vec<Entry>> {
 }
 
 async fn wait_for(pool: &PgPool, count: u64) -> anyhow::Result<()> {
-    let mut tick = tokio::time::interval(Duration::from_millis(50));
-    let (mut seen, mut progress) = (0, Instant::now());
-    while seen < count {
-        tick.tick().await;
-        let now: i64 = sqlx::query_scalar("select count(*) from applied")
-            .fetch_one(pool)
-            .await?;
-        if now as u64 > seen {
-            (seen, progress) = (now as u64, Instant::now());
-        }
-        ensure!(
-            progress.elapsed() < STUCK_AFTER,
-            "stuck: {seen} of {count} events applied"
-        );
-    }
-    Ok(())
+    let applied = "select count(*) from applied";
+    reaches("events applied", count, STUCK_AFTER, async || {
+        let now: i64 = sqlx::query_scalar(applied).fetch_one(pool).await?;
+        Ok(now.unsigned_abs())
+    })
+    .await
 }
 
 async fn effects(pool: &PgPool) -> anyhow::Result<Vec<Entry>> {

@@ -6,9 +6,11 @@
 //! - [`flights`]: real events end to end, with kills on the way.
 //! - [`kafka`]: Apache Kafka from its published jars, to compare with.
 //! - [`librdkafka`]: its load generator and its own tests.
+//! - [`condition`]: waiting for what nobody announces.
 //! - [`ledger`]: what was committed against what was applied.
 //! - [`seed`]: random numbers that replay.
 
+pub mod condition;
 pub mod conformance;
 pub mod flights;
 pub mod kafka;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use outbox_core::{Admin, Store, StoreError};
 use outbox_sqlite::SqliteStore;
+use outbox_tests::condition::until;
 use outbox_tests::conformance::Fixture;
 use outbox_tests::conformance::stage::*;
 
@@ -13,12 +14,8 @@ use super::fixture;
 /// Waits until the last connection, that of a dropped session, is closed: it removes the log.
 async fn closed(path: &Path) {
     let log = path.with_extension("db-wal");
-    let waiting = async {
-        while log.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(30), waiting)
+    let patience = Duration::from_secs(30);
+    until("the file is closed", patience, async || Ok(!log.exists()))
         .await
         .expect("closed");
 }
