@@ -150,8 +150,12 @@ impl PostgresStore {
         let connecting = self.inner.connect.connect();
         let mut connection = tokio::time::timeout(ACQUIRE_TIMEOUT, connecting)
             .await
-            .map_err(|elapsed| StoreError::Outage(Box::new(elapsed)))?
-            .or_store("connect")?;
+            .map_err(|_| self.unreached(format!("no answer within {ACQUIRE_TIMEOUT:?}").into()))?
+            .or_store("connect")
+            .map_err(|error| match error {
+                StoreError::Outage(why) => self.unreached(why),
+                error => error,
+            })?;
         let settings = (!self.inner.pooled).then_some(SESSION_SETTINGS);
         set_up(&mut connection, settings)
             .await
@@ -172,6 +176,16 @@ impl PostgresStore {
     /// Nothing may be kept on a server connection, no prepared statement either.
     pub(crate) fn pooled(&self) -> bool {
         self.inner.pooled
+    }
+
+    /// An outage that says where: whoever reads it may not have written the url.
+    fn unreached(&self, why: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+        let connect = &self.inner.connect;
+        let place = match connect.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", connect.get_host(), connect.get_port()),
+        };
+        StoreError::Outage(format!("{place}: {why}").into())
     }
 
     /// Before a call on a connection: behind a pooler a transaction pins the server connection, for a

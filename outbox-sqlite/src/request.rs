@@ -60,7 +60,7 @@ pub(crate) async fn leave(
 }
 
 /// A name that is not there is answered with those that are.
-async fn check_name(tx: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
+pub(crate) async fn check_name(tx: &mut SqliteConnection, name: &str) -> Result<(), StoreError> {
     const NAMES: &str = "SELECT name FROM outbox_destination ORDER BY name";
     let rows = sqlx::query(NAMES)
         .fetch_all(tx)

@@ -12,6 +12,7 @@ use crate::coverage::Routes;
 use crate::error::failed;
 use crate::limits::{EXCEPTIONS_DEFAULT, RATE_IDLE};
 use crate::opening::config;
+use crate::request::check_name;
 use crate::row::{Strings, from_micros, get, message_columns, now, pending, state, uuid};
 use crate::store::last_seq;
 
@@ -125,6 +126,10 @@ pub(crate) async fn exceptions(
     tx: &mut SqliteConnection,
     filter: &ExceptionFilter,
 ) -> Result<Vec<ExceptionRow>, StoreError> {
+    // Nothing found at a mistyped destination would read as if all were well there.
+    if let Some(wanted) = &filter.destination {
+        check_name(tx, wanted).await?;
+    }
     let limit = if filter.limit == 0 {
         EXCEPTIONS_DEFAULT
     } else {

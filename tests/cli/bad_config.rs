@@ -35,10 +35,10 @@ fn a_line_with_a_password_is_never_quoted() {
 fn a_wrong_type_is_named_with_line_and_column() {
     check("[relay]\npage_rows = \"many\"\n")
         .ended_with(CONFIG)
-        .complained("outbox.toml:2:13: ");
+        .complained("outbox.toml:2:13: relay.page_rows: ");
     check("destination = 3\n")
         .ended_with(CONFIG)
-        .complained("outbox.toml:1:15: ");
+        .complained("outbox.toml:1:15: destination: ");
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_value_out_of_bounds_is_named_with_the_bounds() {
         .complained("outbox.toml:2:13: page_rows is 0, allowed are 1 to 65536");
     check("[relay]\nlease_ttl = \"10\"\n")
         .ended_with(CONFIG)
-        .complained("outbox.toml:2:13: \"10\" is not a length of time");
+        .complained("outbox.toml:2:13: relay.lease_ttl: \"10\" is not a length of time");
     check("[maintenance]\nschedule = \"* * * *\"\n")
         .ended_with(CONFIG)
         .complained("4 fields, not 5");

@@ -17,7 +17,8 @@ fn an_unreachable_store_is_told_without_its_password() {
     for arguments in [["status", "--store", url], ["migrate", "--store", url]] {
         let ran = place.run(&arguments);
         ran.ended_with(UNREACHABLE)
-            .complained("failed to reach the store");
+            .complained("failed to reach the store: 127.0.0.1:1: ")
+            .complained("refused");
         assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
     }
     let ran = place.run(&["status", "--json", "--store", url]);

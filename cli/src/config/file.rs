@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use outbox_core::{OnDead, Order, TopicPattern};
 use serde::Deserialize;
 use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::access::{AllowSection, TlsSection, UserSection};
 use super::setting::Setting;
@@ -243,12 +244,22 @@ impl Document<'_> {
     /// Reads the sections.
     ///
     /// # Errors
-    /// With line and column. The line itself is not quoted: it may hold a password.
+    /// With line, column and the key whose value is wrong. The line itself is not quoted: it may
+    /// hold a password.
     pub fn parse(&self) -> Result<File, FileError> {
         toml::from_str(self.text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            self.error(at, error.message())
+            match self.key_at(at) {
+                Some(key) => self.error(at, format!("{key}: {}", error.message())),
+                None => self.error(at, error.message()),
+            }
         })
+    }
+
+    /// The key whose value the byte at `offset` is part of, as in `relay.page_rows`.
+    fn key_at(&self, offset: usize) -> Option<String> {
+        let document = DeTable::parse(self.text).ok()?;
+        key_in(document.get_ref(), offset)
     }
 
     /// An error about the byte at `offset`.
@@ -267,6 +278,27 @@ impl Document<'_> {
             text: text.into(),
         }
     }
+}
+
+/// A table's own place is its header, so that only what is in it can be looked at.
+fn key_in(table: &DeTable<'_>, offset: usize) -> Option<String> {
+    table.iter().find_map(|(key, value)| {
+        let key = key.get_ref();
+        let below = match value.get_ref() {
+            DeValue::Table(inner) => key_in(inner, offset),
+            DeValue::Array(list) => list.iter().find_map(|item| match item.get_ref() {
+                DeValue::Table(inner) => key_in(inner, offset),
+                _ => None,
+            }),
+            _ => None,
+        };
+        let is_table = value.get_ref().is_table();
+        match below {
+            Some(below) => Some(format!("{key}.{below}")),
+            None if !is_table && value.span().contains(&offset) => Some(key.to_string()),
+            None => None,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -295,11 +327,11 @@ mod tests {
     fn a_wrong_type_is_refused_with_line_and_column() {
         let error = error_of("[relay]\nname = \"a\"\npage_rows = \"many\"\n");
         assert!(
-            error.starts_with("outbox.toml:3:13: invalid type: string"),
+            error.starts_with("outbox.toml:3:13: relay.page_rows: invalid type: string"),
             "{error}"
         );
         let error = error_of("[store]\nurl = 5\n");
-        assert!(error.starts_with("outbox.toml:2:7: "), "{error}");
+        assert!(error.starts_with("outbox.toml:2:7: store.url: "), "{error}");
         assert!(error.contains("{ env = \"VARIABLE\" }"), "{error}");
     }
 
@@ -307,19 +339,30 @@ mod tests {
     fn a_value_that_checks_itself_is_refused_with_line_and_column() {
         let error = error_of("[relay]\nlease_ttl = \"10\"\n");
         assert!(
-            error.starts_with("outbox.toml:2:13: \"10\" is not a length"),
+            error.starts_with("outbox.toml:2:13: relay.lease_ttl: \"10\" is not a length"),
             "{error}"
         );
         let error =
             error_of("[[destination]]\nname = \"Log\"\ntopics = [\"*\"]\nbroker = \"log:.\"\n");
         assert!(
-            error.starts_with("outbox.toml:2:8: name \"Log\" has 'L'"),
+            error.starts_with("outbox.toml:2:8: destination.name: name \"Log\" has 'L'"),
             "{error}"
         );
         let error =
             error_of("[[destination]]\nname = \"log\"\ntopics = [\"a/b\"]\nbroker = \"log:.\"\n");
         assert!(error.starts_with("outbox.toml:3:"), "{error}");
-        assert!(error.contains("topic pattern \"a/b\" has '/'"), "{error}");
+        assert!(
+            error.contains("topics: topic pattern \"a/b\" has '/'"),
+            "{error}"
+        );
+        let error = error_of(
+            "[[destination]]\nname = \"a\"\ntopics = [\"*\"]\nbroker = \"log:.\"\n\
+             [[destination]]\nname = \"b\"\ntopics = [\"*\"]\nbroker = \"log:.\"\norder = \"kee\"\n",
+        );
+        assert_eq!(
+            error,
+            "outbox.toml:9:9: destination.order: unknown variant `kee`, expected `key` or `none`"
+        );
     }
 
     #[test]
@@ -332,7 +375,7 @@ mod tests {
     fn a_missing_key_names_the_key_and_the_table() {
         let error = error_of("[store]\n\n[[destination]]\nname = \"a\"\ntopics = [\"*\"]\n");
         assert!(
-            error.starts_with("outbox.toml:3:1: missing field `broker`"),
+            error.starts_with("outbox.toml:3:1: destination: missing field `broker`"),
             "{error}"
         );
     }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::{Desk, declare::last_seq};
+use super::{Desk, declare::last_seq, request::known};
 use crate::error::{OrStoreError, damaged};
 use crate::sql::{ADMIN_EXCEPTIONS, ADMIN_MESSAGE, ADMIN_MESSAGE_STATUSES, ADMIN_SEQ_AT};
 
@@ -33,6 +33,10 @@ pub(super) async fn exceptions(
         limit => limit.min(EXCEPTIONS_MAX),
     };
     let mut tx = desk.begin().await?;
+    // Nothing found at a mistyped destination would read as if all were well there.
+    if let Some(wanted) = &filter.destination {
+        known(desk, &mut tx, wanted).await?;
+    }
     let rows = desk
         .query(ADMIN_EXCEPTIONS)
         .bind(&filter.destination)

@@ -45,7 +45,12 @@ pub(super) async fn request(
     Ok(seqs.len() as u64)
 }
 
-async fn known(desk: &Desk<'_>, tx: &mut PgConnection, wanted: &str) -> Result<(), StoreError> {
+/// A name that is not there is answered with those that are.
+pub(super) async fn known(
+    desk: &Desk<'_>,
+    tx: &mut PgConnection,
+    wanted: &str,
+) -> Result<(), StoreError> {
     let rows = desk
         .query(ADMIN_DESTINATIONS)
         .fetch_all(tx)

@@ -120,6 +120,9 @@ pub async fn exceptions_are_filtered_and_paged(f: &dyn Fixture) {
     );
     assert_eq!(dead_b[1].last_error.as_deref(), Some("no. 2"));
     assert_eq!((dead_b[1].topic.as_str(), dead_b[1].attempts), ("t", 1));
+    let unknown = admin.exceptions(&of(Some("c"), None, None, 0)).await;
+    let unknown = unknown.expect_err("nothing found would read as all is well");
+    assert!(unknown.to_string().contains("there are a, b"), "{unknown}");
     let mut paged = Vec::new();
     while let rows = admin
         .exceptions(&of(
