@@ -19,7 +19,7 @@ async fn asynchronous_server() -> Server {
         .expect("server")
 }
 
-async fn enqueue(pool: &PgPool, messages: Vec<Message>) {
+pub async fn enqueue(pool: &PgPool, messages: Vec<Message>) {
     let mut tx = pool.begin().await.expect("begin");
     Outbox::default()
         .enqueue_all(&mut tx, messages)
@@ -37,7 +37,7 @@ fn seqs(messages: &[Pending]) -> Vec<Seq> {
     messages.iter().map(|m| m.seq).collect()
 }
 
-async fn migrated(url: &str) -> PostgresStore {
+pub async fn migrated(url: &str) -> PostgresStore {
     let store = connect(url, "outbox").await;
     outbox_core::Admin::migrate(&store).await.expect("migrate");
     let declared = [destination("d", &["*"])];

@@ -4,6 +4,8 @@ mod admin;
 mod bad_input;
 mod conformance;
 mod doctor;
+mod doctor_server;
+mod dump;
 mod enqueue;
 mod gaps;
 mod incarnation;

@@ -46,6 +46,19 @@ impl Binaries {
             })
     }
 
+    /// An installation that also holds the client programs `names`, for those must be of the
+    /// server's version. Not every set of binaries brings them.
+    ///
+    /// # Errors
+    /// When [`BIN_VARIABLE`] names a folder without a server.
+    pub fn with_programs(names: &[&str]) -> Result<Option<Self>> {
+        let mut known = vec![Self::from_variable()?, Self::on_this_machine()];
+        // Where PATH holds links to some of the programs, these hold them all.
+        known.extend(VERSIONED.iter().map(|root| newest_below(Path::new(root))));
+        let whole = |found: &Self| names.iter().all(|name| found.program(name).is_file());
+        Ok(known.into_iter().flatten().find(whole))
+    }
+
     /// The installation in `folder`, if it is one. Links are followed, for `postgres` finds its
     /// libraries beside the file it was started as.
     pub fn in_folder(folder: &Path) -> Option<Self> {
