@@ -39,8 +39,34 @@ if [ ! -s /tmp/data/PG_VERSION ]; then
     echo 'host replication all all trust' >> /tmp/data/pg_hba.conf
   fi
 fi
+if [ -n "$OWNER" ]; then
+  (
+    misses=0
+    while [ "$misses" -lt 12 ]; do
+      sleep 5
+      sessions=$(psql -h 127.0.0.1 -U postgres -d postgres -Atc \
+        "select count(*) from pg_stat_activity where application_name = '$OWNER'")
+      if [ "${sessions:-0}" -gt 0 ]; then misses=0; else misses=$((misses + 1)); fi
+    done
+    kill -INT 1
+  ) 2>/dev/null &
+fi
 exec postgres -D /tmp/data -c listen_addresses='*' "$@"
 "#;
+
+/// `application_name` of the session that keeps an owned container alive. A value in a static is
+/// never dropped, and a killed process drops nothing: the session ends in either case, and a
+/// minute later the server in the container ends too, which removes it.
+pub(super) const OWNER: &str = "outbox-tests-owner";
+
+/// What ends a container besides its drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Nothing: it can be stopped and started again.
+    Restartable,
+    /// A minute without a session called [`OWNER`]. It cannot be started again.
+    Owned,
+}
 
 /// One container. It is removed when this is dropped.
 #[derive(Debug)]
@@ -63,17 +89,17 @@ impl Container {
     }
 
     /// Starts a server, which accepts connections some seconds later.
-    pub(super) async fn start(settings: &[String]) -> Result<Self> {
-        Self::run(settings, "").await
+    pub(super) async fn start(settings: &[String], life: Life) -> Result<Self> {
+        Self::run(settings, "", life).await
     }
 
     /// A server that is a copy of this one and streams from it.
     pub(super) async fn standby(&self) -> Result<Self> {
         let primary = self.container.get_bridge_ip_address().await?.to_string();
-        Self::run(&self.settings, &primary).await
+        Self::run(&self.settings, &primary, Life::Restartable).await
     }
 
-    async fn run(settings: &[String], primary: &str) -> Result<Self> {
+    async fn run(settings: &[String], primary: &str, life: Life) -> Result<Self> {
         let port = free_port()?;
         let mut command = vec!["-c".to_owned(), SERVE.to_owned(), "serve".to_owned()];
         for setting in settings {
@@ -84,6 +110,7 @@ impl Container {
             .with_exposed_port(5432.tcp())
             .with_user("postgres")
             .with_env_var("PRIMARY", primary)
+            .with_env_var("OWNER", if life == Life::Owned { OWNER } else { "" })
             .with_cmd(command)
             .with_startup_timeout(STARTED_WITHIN)
             .with_host_config_modifier(move |host| {
@@ -95,6 +122,7 @@ impl Container {
                 let bindings = [("5432/tcp".to_owned(), Some(vec![binding]))];
                 host.port_bindings = Some(bindings.into_iter().collect());
                 host.publish_all_ports = Some(false);
+                host.auto_remove = Some(life == Life::Owned);
             })
             .start()
             .await

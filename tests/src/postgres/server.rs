@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Connection};
 use tokio::sync::OnceCell;
 
 use super::Binaries;
-use super::docker::Container;
+use super::docker::{Container, Life, OWNER};
 use super::process::{Process, Stop};
 
 /// URL of a superuser on a server that is there already. `with_postgres` sets it.
@@ -61,6 +61,11 @@ enum Backend {
     External,
     Process(Arc<Mutex<Process>>),
     Container(Box<Container>),
+    /// One that ends when its owner's session does.
+    OwnedContainer {
+        container: Box<Container>,
+        _owner: Mutex<PgConnection>,
+    },
 }
 
 impl Server {
@@ -88,7 +93,7 @@ impl Server {
             return Self::start_process(binaries, &options).await;
         }
         if Container::daemon_answers().await {
-            return Self::start_container(&options).await;
+            return Self::start_owned_container(&options).await;
         }
         match Binaries::on_this_machine() {
             Some(binaries) => Self::start_process(binaries, &options).await,
@@ -135,12 +140,28 @@ impl Server {
     }
 
     async fn start_container(options: &ServerOptions) -> Result<Self> {
-        let container = Container::start(&settings(options)).await?;
+        let container = Container::start(&settings(options), Life::Restartable).await?;
         let url = local_url(container.port());
         wait_for(&url).await?;
         Ok(Self {
             url,
             backend: Backend::Container(Box::new(container)),
+        })
+    }
+
+    /// The session outlives the runtime that opened it, for nobody uses it: its socket is open
+    /// until this is dropped or the process ends.
+    async fn start_owned_container(options: &ServerOptions) -> Result<Self> {
+        let container = Container::start(&settings(options), Life::Owned).await?;
+        let url = local_url(container.port());
+        wait_for(&url).await?;
+        let owner = PgConnection::connect(&format!("{url}&application_name={OWNER}")).await?;
+        Ok(Self {
+            url,
+            backend: Backend::OwnedContainer {
+                container: Box::new(container),
+                _owner: Mutex::new(owner),
+            },
         })
     }
 
@@ -191,6 +212,7 @@ impl Server {
     async fn halt(&self, how: Stop) -> Result<()> {
         match &self.backend {
             Backend::External => bail!("{URL_VARIABLE} names a server that is not ours to stop"),
+            Backend::OwnedContainer { .. } => bail!("everybody's server is not to be stopped"),
             Backend::Container(container) => container.halt(how).await,
             Backend::Process(process) => {
                 let process = process.clone();
@@ -204,7 +226,7 @@ impl Server {
     pub async fn restart(&self) -> Result<()> {
         self.halt(Stop::Kill).await?;
         match &self.backend {
-            Backend::External => Ok(()),
+            Backend::External | Backend::OwnedContainer { .. } => Ok(()),
             Backend::Container(container) => {
                 container.start_again().await?;
                 wait_for(&self.url).await
@@ -220,7 +242,7 @@ impl Server {
     pub async fn standby(&self) -> Result<Self> {
         let standby = match &self.backend {
             Backend::External => bail!("{URL_VARIABLE} names a server that is not ours to copy"),
-            Backend::Container(container) => {
+            Backend::Container(container) | Backend::OwnedContainer { container, .. } => {
                 let container = container.standby().await?;
                 let url = local_url(container.port());
                 wait_for(&url).await?;
