@@ -14,8 +14,10 @@ use crate::totals::Totals;
 const WITH_POSTGRES: &str = "with_postgres";
 /// Its exit status when that server cannot be had.
 const UNAVAILABLE: i32 = 69;
-/// Test binaries that run once more on the newest PostgreSQL.
-const ON_NEWEST: [&str; 2] = ["store", "postgres"];
+/// Test binaries that run once more on the newest PostgreSQL, and on any that is asked for.
+const OF_STORE: [&str; 2] = ["store", "postgres"];
+/// What `with_postgres` calls the newest PostgreSQL that is supported.
+const NEWEST: &str = "newest";
 
 /// Format, lints, docs, all tests, and the store's tests again on the newest PostgreSQL.
 ///
@@ -49,28 +51,53 @@ pub fn everything() -> Result<bool> {
     )?;
     passed &= all.code == Some(0);
     let mut totals = all.totals;
-    if let Some(newest) = on_newest(&with_postgres)? {
+    let newest = store_on(NEWEST, &with_postgres)?;
+    if newest.code == Some(UNAVAILABLE) && newest.totals == Totals::default() {
+        eprintln!(
+            "xtask: NOT TESTED on the newest PostgreSQL: it cannot be had here (see above); the \
+             tests ran on this machine's own version only"
+        );
+    } else {
         passed &= newest.code == Some(0);
         totals += newest.totals;
     }
     report(totals, passed)
 }
 
-/// One suite: a test binary such as `cli`, or a package such as `core`.
-pub fn suite(name: &str) -> Result<bool> {
+/// One suite: a test binary such as `cli`, or a package such as `core`. On the machine's own
+/// PostgreSQL, or on that of another `major` version.
+pub fn suite(name: &str, major: Option<&str>) -> Result<bool> {
     setup::provide()?;
     let selection = select(name)?;
     let Some(with_postgres) = build_tests()? else {
         return report(Totals::default(), false);
     };
+    let (what, server) = match major {
+        None => (format!("tests of {name}"), vec![]),
+        Some(major) => (
+            format!("tests of {name} on PostgreSQL {major}"),
+            vec!["--major", major],
+        ),
+    };
     let ran = run_tests(
-        &format!("tests of {name}"),
+        &what,
         Command::new(&with_postgres)
+            .args(server)
             .arg(program())
             .args(["test", "--no-fail-fast"])
             .args(selection)
             .current_dir(root()),
     )?;
+    report(ran.totals, ran.code == Some(0))
+}
+
+/// The store's suites on another `major` version of PostgreSQL.
+pub fn on_major(major: &str) -> Result<bool> {
+    setup::provide()?;
+    let Some(with_postgres) = build_tests()? else {
+        return report(Totals::default(), false);
+    };
+    let ran = store_on(major, &with_postgres)?;
     report(ran.totals, ran.code == Some(0))
 }
 
@@ -83,32 +110,23 @@ fn build_tests() -> Result<Option<PathBuf>> {
     )
 }
 
-/// Runs the store's tests on the newest PostgreSQL; `None`, with a clear word, when it cannot be
-/// had here.
-fn on_newest(with_postgres: &Path) -> Result<Option<Ran>> {
+/// Runs the store's suites on PostgreSQL `major`. [`UNAVAILABLE`] says that it cannot be had here.
+fn store_on(major: &str, with_postgres: &Path) -> Result<Ran> {
     let known = targets()?.tests;
-    let suites: Vec<&str> = ON_NEWEST
+    let suites: Vec<&str> = OF_STORE
         .into_iter()
         .filter(|name| known.contains(*name))
         .collect();
     let selection = suites.iter().flat_map(|name| ["--test", name]);
-    let ran = run_tests(
-        "tests of the store on the newest PostgreSQL",
+    run_tests(
+        &format!("tests of the store on PostgreSQL {major}"),
         Command::new(with_postgres)
-            .args(["--major", "newest"])
+            .args(["--major", major])
             .arg(program())
             .args(["test", "--workspace", "--no-fail-fast"])
             .args(selection)
             .current_dir(root()),
-    )?;
-    if ran.code == Some(UNAVAILABLE) && ran.totals == Totals::default() {
-        eprintln!(
-            "xtask: NOT TESTED on the newest PostgreSQL: it cannot be had here (see above); the \
-             tests ran on this machine's own version only"
-        );
-        return Ok(None);
-    }
-    Ok(Some(ran))
+    )
 }
 
 /// The runner's own summary, last and alone on its line.
