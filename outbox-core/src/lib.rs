@@ -3,6 +3,7 @@
 //! A tour, in reading order:
 //!
 //! - [`Message`]: what a service enqueues, validated against [`limits`].
+//! - [`TraceContext`]: the enqueuing span, for the message's headers.
 //! - [`TopicPattern`], [`Destination`], [`RetryPolicy`]: where messages go and how hard we try.
 //! - [`Pending`], [`Page`], [`Settlement`]: one turn of the relay's loop.
 //! - [`Store`] and [`Session`]: the contract of a store, as the relay sees it.
@@ -25,6 +26,7 @@ mod message;
 mod retry;
 mod store;
 mod topic;
+mod trace;
 
 pub use admin::*;
 pub use alert::{Alert, AlertKind, AlertSink, AlertState};
@@ -38,3 +40,4 @@ pub use message::{Headers, InvalidMessage, Message};
 pub use retry::RetryPolicy;
 pub use store::*;
 pub use topic::{InvalidPattern, TopicPattern};
+pub use trace::TraceContext;

@@ -3,15 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use outbox_core::{Headers, Message, StoreError};
+use outbox_core::{Headers, Message, StoreError, TraceContext};
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use crate::error::OrStoreError;
 use crate::sql::{ENQUEUE, ENQUEUE_MANY, Statements};
-
-/// Header of the W3C trace context: a message that has one keeps it.
-const TRACEPARENT: &str = "traceparent";
 
 /// Most messages of one call to the server; `enqueue_all` sends longer lists in several.
 const BATCH_MESSAGES_MAX: usize = 10_000;
@@ -20,15 +17,13 @@ const BATCH_MESSAGES_MAX: usize = 10_000;
 /// inserts.
 const BATCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-type TraceContext = Arc<dyn Fn() -> Headers + Send + Sync>;
-
 /// Enqueues messages inside the caller's transaction: they are committed with it, or not at all.
 ///
 /// Cheap to clone. Needs only the rights of `outbox_writer`.
 #[derive(Clone)]
 pub struct Outbox {
     statements: Arc<Statements>,
-    trace_context: Option<TraceContext>,
+    trace_context: TraceContext,
 }
 
 impl Default for Outbox {
@@ -49,7 +44,7 @@ impl Outbox {
     pub fn with_schema(schema: impl AsRef<str>) -> Self {
         Self {
             statements: Arc::new(Statements::new(schema.as_ref())),
-            trace_context: None,
+            trace_context: TraceContext::default(),
         }
     }
 
@@ -66,7 +61,7 @@ impl Outbox {
         mut self,
         current: impl Fn() -> Headers + Send + Sync + 'static,
     ) -> Self {
-        self.trace_context = Some(Arc::new(current));
+        self.trace_context = TraceContext::new(current);
         self
     }
 
@@ -84,7 +79,7 @@ impl Outbox {
         message: Message,
     ) -> Result<Uuid, StoreError> {
         message.validate()?;
-        let message = self.traced(message)?;
+        let message = self.trace_context.add_to(message)?;
         self.statements
             .query(ENQUEUE)
             .bind(message.id)
@@ -114,7 +109,7 @@ impl Outbox {
         let mut all = Vec::new();
         for message in messages {
             message.validate()?;
-            all.push(self.traced(message)?);
+            all.push(self.trace_context.add_to(message)?);
         }
         let mut ids = Vec::with_capacity(all.len());
         let mut rest = &all[..];
@@ -157,23 +152,6 @@ impl Outbox {
             .or_store("enqueue")?;
         row.try_get(0).or_store("enqueue")
     }
-
-    /// The message with the current trace context, unless it has one. Validated again, for headers
-    /// were added.
-    fn traced(&self, mut message: Message) -> Result<Message, StoreError> {
-        let Some(current) = &self.trace_context else {
-            return Ok(message);
-        };
-        if message.headers.contains_key(TRACEPARENT) {
-            return Ok(message);
-        }
-        let context = current();
-        if !context.is_empty() {
-            message.headers.extend(context);
-            message.validate()?;
-        }
-        Ok(message)
-    }
 }
 
 /// `None` stands for no headers.
@@ -208,18 +186,5 @@ mod tests {
         assert_eq!(batch_len(&of(10_001, 0)), BATCH_MESSAGES_MAX);
         assert_eq!(batch_len(&of(17, 1 << 20)), 16);
         assert_eq!(batch_len(&of(1, 17 << 20)), 1);
-    }
-
-    #[test]
-    fn a_message_keeps_its_own_trace_context() {
-        let context = || Headers::from([("traceparent".to_owned(), "current".to_owned())]);
-        let outbox = Outbox::default().with_trace_context(context);
-        let bare = outbox.traced(Message::bytes("t", "")).expect("valid");
-        assert_eq!(bare.headers["traceparent"], "current");
-        let own = Message::bytes("t", "").header("traceparent", "own");
-        assert_eq!(
-            outbox.traced(own).expect("valid").headers["traceparent"],
-            "own"
-        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use outbox_core::{Message, StoreError};
+use outbox_core::{Headers, Message, StoreError, TraceContext};
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Sqlite, SqliteConnection};
 use uuid::Uuid;
@@ -32,9 +32,21 @@ static INSERT_MANY: LazyLock<String> =
 #[derive(Clone, Debug, Default)]
 pub struct Outbox {
     check: Arc<TransactionCheck>,
+    trace_context: TraceContext,
 }
 
 impl Outbox {
+    /// Calls `current` for each message without a `traceparent` header, and adds the headers it answers
+    /// (`traceparent` and `tracestate` of the current span; none when there is no span).
+    #[must_use]
+    pub fn with_trace_context(
+        mut self,
+        current: impl Fn() -> Headers + Send + Sync + 'static,
+    ) -> Self {
+        self.trace_context = TraceContext::new(current);
+        self
+    }
+
     /// Enqueues one message; answers its id.
     ///
     /// # Errors
@@ -64,13 +76,14 @@ impl Outbox {
         tx: &mut SqliteConnection,
         messages: impl IntoIterator<Item = Message>,
     ) -> Result<Vec<Uuid>, StoreError> {
-        let messages: Vec<Message> = messages.into_iter().collect();
-        for message in &messages {
+        let mut all = Vec::new();
+        for message in messages {
             message.validate()?;
+            all.push(self.trace_context.add_to(message)?);
         }
         self.check.check(tx).await?;
-        insert(tx, &messages).await?;
-        Ok(messages.iter().map(|m| m.id).collect())
+        insert(tx, &all).await?;
+        Ok(all.iter().map(|m| m.id).collect())
     }
 }
 

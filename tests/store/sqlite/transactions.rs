@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use outbox_core::{Message, StoreError};
+use outbox_core::{Headers, Message, StoreError};
 use outbox_sqlite::Outbox;
 use outbox_tests::conformance::stage::*;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -195,4 +195,20 @@ async fn a_dropped_enqueue_and_its_transaction_leave_nothing_behind() {
         next.rollback().await.expect("roll back");
     }
     assert_eq!(status(&f).await.last_seq, 0);
+}
+
+#[tokio::test]
+async fn a_message_carries_the_trace_of_the_span_that_enqueued_it() {
+    let f = fixture().await;
+    let mut session = lead_all(&f, "d").await;
+    let span = || Headers::from([("traceparent".to_owned(), "00-1-2-01".to_owned())]);
+    let outbox = Outbox::default().with_trace_context(span);
+    let mut connection = connect(&f).await;
+    let mut tx = connection.begin_with(IMMEDIATE).await.expect("begin");
+    let message = Message::bytes("t", "x");
+    outbox.enqueue(&mut tx, message).await.expect("enqueue");
+    tx.commit().await.expect("commit");
+    let read = read(&mut *session, 1).await;
+    let headers = read[0].headers.as_ref().expect("headers");
+    assert_eq!(headers["traceparent"], "00-1-2-01");
 }
