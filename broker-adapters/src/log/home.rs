@@ -18,7 +18,7 @@ pub(super) enum Home {
     /// Opened by this process.
     Here(Arc<Log>),
     /// Served by a broker.
-    There(Remote),
+    There(Box<Remote>),
 }
 
 /// What was stored, or what need not be.
@@ -35,10 +35,10 @@ pub(super) enum Stored {
 impl Home {
     /// The log behind an address.
     pub fn there(client: Client) -> Self {
-        Self::There(Remote {
+        Self::There(Box::new(Remote {
             client,
             topics: Mutex::default(),
-        })
+        }))
     }
 
     /// The number of partitions of a topic, which is created if it is not there; or why it cannot
