@@ -13,9 +13,9 @@ pub struct GroupOptions {
     pub session_timeout_min_ms: u64,
     /// Longest session timeout that a member may ask for, in ms, default 1,800,000.
     pub session_timeout_max_ms: u64,
-    /// Most members of one group, default and at most [`limits::GROUP_MEMBERS_MAX`].
+    /// Most members of one group, default and at most 2,000.
     pub members_max: usize,
-    /// Most groups with members, default and at most [`limits::GROUPS_MAX`].
+    /// Most groups with members, default and at most 10,000.
     pub groups_max: usize,
 }
 
