@@ -20,7 +20,7 @@ fn links(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_link_leads_to_a_file() {
+fn every_link_leads_to_a_file_or_a_heading() {
     for document in [
         "README.md",
         "CONTRIBUTING.md",
@@ -32,12 +32,33 @@ fn every_link_leads_to_a_file() {
         let text = std::fs::read_to_string(&path).expect(document);
         let folder = path.parent().expect("a folder");
         for link in links(&text) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = std::fs::read_to_string(folder.join(file));
+            let Ok(target) = target else {
+                assert!(
+                    heading.is_empty() && folder.join(file).exists(),
+                    "{document} links to {link}, which is not there"
+                );
+                continue;
+            };
             assert!(
-                folder.join(link).exists(),
-                "{document} links to {link}, which is not there"
+                heading.is_empty()
+                    || target
+                        .lines()
+                        .any(|line| anchor(line) == Some(heading.to_owned())),
+                "{document} links to {link}, which is no heading there"
             );
         }
     }
+}
+
+/// What a link calls the heading on this line, if it is one.
+fn anchor(line: &str) -> Option<String> {
+    let heading = line.strip_prefix('#')?.trim_start_matches('#').trim();
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    Some(kept.collect::<String>().to_lowercase().replace(' ', "-"))
 }
 
 #[test]
