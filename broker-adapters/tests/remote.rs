@@ -12,6 +12,7 @@ use outbox_core::{
     TopicPattern,
 };
 use outbox_log_broker::{Log, LogOptions};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -338,4 +339,80 @@ async fn news_wakes_a_source_that_waits_at_the_end() {
         published.expect("published");
         assert_eq!(news.expect("woken").len(), 8 + round as usize);
     }
+}
+
+#[tokio::test]
+async fn a_broker_of_another_kind_is_told_from_ours_before_anything_is_stored() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("listens");
+    let address = listener.local_addr().expect("an address");
+    let stranger = tokio::spawn(stranger(listener));
+    let broker = connect(&format!("log://{address}"))
+        .await
+        .expect("a broker");
+    let published = timeout(PATIENCE, broker.publish(&batch(1, messages(1..3)))).await;
+    let Err(PublishError::Outage(text)) = published.expect("an answer") else {
+        panic!("it was published");
+    };
+    assert!(text.contains("it is not the bundled log broker"), "{text}");
+    drop(broker);
+    assert_eq!(
+        stranger.await.expect("ends"),
+        1,
+        "one Produce request, and it was empty"
+    );
+}
+
+/// A broker that knows topics and stores whatever it is sent, without a word about publications.
+/// Answers how many Produce requests came; none may hold records.
+async fn stranger(listener: tokio::net::TcpListener) -> usize {
+    let (mut stream, _) = listener.accept().await.expect("a client");
+    let mut produced = 0;
+    while let Ok(length) = stream.read_i32().await {
+        let mut frame = vec![0; length as usize];
+        stream.read_exact(&mut frame).await.expect("a request");
+        let id = &frame[4..8];
+        let body: Vec<u8> = match i16::from_be_bytes([frame[0], frame[1]]) {
+            // ApiVersions 0: no error; three requests and their versions.
+            18 => [
+                &[0, 0, 0, 0, 0, 3][..],
+                &[0, 0, 0, 0, 0, 9],
+                &[0, 3, 0, 0, 0, 9],
+                &[0, 19, 0, 0, 0, 7],
+            ]
+            .concat(),
+            // Metadata 9: no tags, no throttling, no brokers, no cluster id, no controller, and one
+            // topic with one partition and nothing else.
+            3 => {
+                let name = b"orders.placed";
+                let topic = [&[0, 0, name.len() as u8 + 1][..], name, &[0, 2]].concat();
+                let partition = [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0];
+                let ends = [0x80, 0, 0, 0, 0];
+                [
+                    &[0, 0, 0, 0, 0, 1, 0][..],
+                    &(-1_i32).to_be_bytes(),
+                    &[2],
+                    &topic,
+                    &partition,
+                    &ends,
+                    &[0x80, 0, 0, 0, 0],
+                ]
+                .concat()
+            }
+            0 => {
+                produced += 1;
+                assert!(
+                    !frame.windows(7).any(|w| w == b"payload"),
+                    "records were sent"
+                );
+                // Produce 9: no tags, no topics, no throttling, no tags.
+                vec![0, 1, 0, 0, 0, 0, 0]
+            }
+            other => panic!("API {other} was asked"),
+        };
+        let answer = [&((body.len() + 4) as i32).to_be_bytes()[..], id, &body].concat();
+        stream.write_all(&answer).await.expect("answered");
+    }
+    produced
 }

@@ -1,13 +1,14 @@
 //! Where the bundled log is: in this process, or behind an address.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use outbox_broker::client::{Client, ClientError, PublishAnswer, PublishRefusal};
 use outbox_core::{Class, Failure, PublishError};
-use outbox_log_broker::{Append, AppendError, Log, TopicError, TopicOptions, limits};
+use outbox_log_broker::{Append, AppendError, Log, Publication, TopicError, TopicOptions, limits};
 
 /// How long the number of a topic's partitions is believed. It only ever grows, and only by hand.
 const TOPICS_TTL: Duration = Duration::from_secs(60);
@@ -38,6 +39,7 @@ impl Home {
         Self::There(Box::new(Remote {
             client,
             topics: Mutex::default(),
+            probed: AtomicBool::new(false),
         }))
     }
 
@@ -99,6 +101,8 @@ pub(super) struct Remote {
     client: Client,
     /// Topics that are there, with their partitions, and when that was.
     topics: Mutex<HashMap<Arc<str>, (u32, Instant)>>,
+    /// The broker has shown that it is one of ours.
+    probed: AtomicBool,
 }
 
 impl Remote {
@@ -126,6 +130,7 @@ impl Remote {
 
     async fn append(&self, append: Append) -> Result<Stored, PublishError> {
         let publication = append.publication.unwrap_or_default();
+        self.probe(&publication).await?;
         let batches = Bytes::from(append.buffer);
         let published = self
             .client
@@ -143,14 +148,35 @@ impl Remote {
         };
         // A topic may be gone, or have been made anew.
         self.known().clear();
-        Err(match refusal {
-            PublishRefusal::Fenced { epoch, newer } => PublishError::Fenced { epoch, newer },
-            other => PublishError::Outage(other.to_string()),
-        })
+        Err(refused(refusal))
+    }
+
+    /// Publishes nothing, once, before anything else: some other broker would store every batch and
+    /// know nothing of duplicates.
+    async fn probe(&self, publication: &Publication) -> Result<(), PublishError> {
+        if self.probed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let nothing = Publication {
+            publisher: publication.publisher.clone(),
+            epoch: publication.epoch,
+            ..Publication::default()
+        };
+        let published = self.client.publish(Bytes::new(), &[], &nothing).await;
+        published.map_err(refused)?;
+        self.probed.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Arc<str>, (u32, Instant)>> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(refusal: PublishRefusal) -> PublishError {
+    match refusal {
+        PublishRefusal::Fenced { epoch, newer } => PublishError::Fenced { epoch, newer },
+        other => PublishError::Outage(other.to_string()),
     }
 }
 
