@@ -95,10 +95,11 @@ impl WalFiles {
 
     /// Gives back every file that lies wholly below `position`: nothing will read them again.
     pub fn release_below(&self, position: u64) -> Result<(), DiskError> {
-        let dir = self.layout.wal();
-        let names = self.storage.list(&dir).during("list", &dir)?;
-        let bound = position / self.file_bytes;
+        let (dir, bound) = (self.layout.wal(), position / self.file_bytes);
+        // Before the look at the folder: a spare that is used meanwhile would be noted as one again,
+        // under a name that is gone.
         let mut stock = lock(&self.stock);
+        let names = self.storage.list(&dir).during("list", &dir)?;
         for number in names.iter().filter_map(|name| wal_number(name)) {
             if number >= bound || stock.spare.contains(&number) {
                 continue;
