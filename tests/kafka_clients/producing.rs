@@ -59,7 +59,10 @@ pub fn each_codec_round_trips(client: &Client) {
         producer.close();
         // Some clients stop compressing, without a word, when they miss a version of Produce.
         let stored = wire::codecs(&bootstrap, &topic, 0);
-        assert_eq!(stored, BTreeSet::from([codec]), "what the broker keeps");
+        assert!(stored.contains(codec), "{codec} came to be {stored:?}");
+        // librdkafka sends a batch as it is when the codec does not make it smaller, as is the case
+        // for an empty record that went alone.
+        assert!(stored.is_subset(&BTreeSet::from([codec, "none"])), "{codec} came to be {stored:?}");
         assert_same(&acked, &read_all(client, &server, &topic, acked.len()));
     }
 }
