@@ -54,6 +54,7 @@ mod transaction;
 mod verify;
 mod view;
 mod wal;
+mod watch;
 mod writer;
 
 pub use append::{Append, Slice, Submitted};
@@ -75,6 +76,7 @@ pub use storage::{File, Mode, Storage};
 pub use topic::{Cleanup, Flush, Timestamps, TopicOptions, check_topic_name};
 pub use transaction::{TransactionDescription, TransactionState};
 pub use verify::{Verified, verify, verify_on};
+pub use watch::Watch;
 pub use writer::Appended;
 
 /// Wall time in ms since 1970.

@@ -20,6 +20,7 @@ use crate::storage::Storage;
 use crate::tables::Tables;
 use crate::view::{Untouched, view};
 use crate::wal::{Entry, Wal, WalFiles};
+use crate::watch::Watch;
 use crate::writer::{AppendRequest, Appended, Request, Run, Writer};
 
 /// The queue counts bytes in units of this, for a semaphore counts to 2³² at most.
@@ -378,6 +379,12 @@ impl Log {
     /// Counts sync groups: it changes whenever something new has become visible.
     pub fn version(&self) -> watch::Receiver<u64> {
         self.shared.version.subscribe()
+    }
+
+    /// Watches some partitions, which need not exist. Unlike [`Log::version`] it says nothing of
+    /// the others.
+    pub fn watch(&self, partitions: Vec<(Arc<str>, u32)>) -> Watch {
+        self.shared.watchers.watch(partitions)
     }
 
     /// What was found damaged when the log was opened. Then it is read-only.

@@ -13,6 +13,7 @@ use crate::layout::Layout;
 use crate::partition::SealedIndex;
 use crate::storage::{File, Storage};
 use crate::tables::{Aftermath, Tables};
+use crate::watch::Watchers;
 
 /// One open log.
 pub(crate) struct Shared {
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub buffers: Arc<Buffers>,
     /// Counts what became visible, so that readers can wait for more.
     pub version: watch::Sender<u64>,
+    /// Those who wait for some partitions only.
+    pub watchers: Arc<Watchers>,
     /// Found when it was opened: nothing is written then.
     pub damage: Option<Damage>,
     failed: OnceLock<Arc<str>>,
@@ -93,6 +96,7 @@ impl Shared {
             dirty: Mutex::default(),
             buffers: Arc::default(),
             version: watch::Sender::new(0),
+            watchers: Arc::default(),
             damage,
             failed: OnceLock::new(),
         }

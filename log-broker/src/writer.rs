@@ -498,7 +498,7 @@ impl Writer {
             group.refuse(&error);
             return;
         }
-        self.shared.version.send_modify(|n| *n += 1);
+        self.tell(&group);
         if group.producers.has_steps() {
             let deadline_ms = self.shared.tables().transactions.next_deadline_ms();
             self.keeper.transactions_due(deadline_ms);
@@ -510,6 +510,19 @@ impl Writer {
             synced: self.wal.is_synced(),
             files: self.dirty_files,
         });
+    }
+
+    /// Wakes those who wait for what has just become visible.
+    fn tell(&self, group: &Group) {
+        self.shared.version.send_modify(|n| *n += 1);
+        let concerns_all = |entry: &Entry| {
+            use Entry::{Topic, TopicDeleted, Trim};
+            matches!(entry, Topic { .. } | TopicDeleted { .. } | Trim { .. })
+        };
+        match group.entries.iter().any(concerns_all) {
+            true => self.shared.watchers.ring_all(),
+            false => self.shared.watchers.ring(group.ends.keys()),
+        }
     }
 
     /// Looks from time to time whether there are too many producers.

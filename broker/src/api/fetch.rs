@@ -1,5 +1,6 @@
 //! Fetch: records from an offset on, now or when there are some.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -21,32 +22,38 @@ pub(super) const READ_COMMITTED: i8 = 1;
 pub(super) async fn handle(call: &Call<'_>, request: FetchRequest) -> FetchAnswer {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let deadline = Instant::now() + wait.min(FETCH_WAIT_MAX);
-    let mut version = call.shared.log.version();
+    let mut watch = None;
     loop {
-        // Seen before the look, so that nothing which comes after it is missed.
-        version.borrow_and_update();
         let mut look = Look::new(call, &request);
         let answer = look.all();
-        if look.bytes >= request.min_bytes.max(0) as usize || look.failed {
-            call.shared
-                .meters
-                .fetched_bytes
-                .increment(look.bytes as u64);
-            return answer;
-        }
-        match timeout_at(deadline, version.changed()).await {
-            Ok(Ok(())) => {}
-            // The time is over, or the log is closed.
-            Ok(Err(_)) | Err(_) => {
-                call.shared
-                    .meters
-                    .fetched_bytes
-                    .increment(look.bytes as u64);
-                return answer;
+        let enough = look.bytes >= request.min_bytes.max(0) as usize || look.failed;
+        if !enough && Instant::now() < deadline {
+            let Some(watch) = &watch else {
+                // Another look, for something may have come before the watch.
+                watch = Some(call.shared.log.watch(partitions(&request)));
+                continue;
+            };
+            if timeout_at(deadline, watch.changed()).await.is_ok() {
+                // What was read is read again: it holds no room while more is waited for.
+                continue;
             }
         }
-        // What was read is read again: it holds no room while more is waited for.
+        let fetched = &call.shared.meters.fetched_bytes;
+        fetched.increment(look.bytes as u64);
+        return answer;
     }
+}
+
+/// The partitions that are asked for.
+fn partitions(request: &FetchRequest) -> Vec<(Arc<str>, u32)> {
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let name: Arc<str> = topic.topic.as_str().into();
+        let numbers = topic.partitions.iter().map(|p| p.partition);
+        let numbers = numbers.filter_map(|n| u32::try_from(n).ok());
+        wanted.extend(numbers.map(|n| (name.clone(), n)));
+    }
+    wanted
 }
 
 /// One look at everything that is asked for.

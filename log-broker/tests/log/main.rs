@@ -15,3 +15,4 @@ mod topics;
 mod transaction_model;
 mod transaction_power_loss;
 mod transactions;
+mod watching;
