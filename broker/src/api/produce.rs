@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::Bytes;
-use outbox_log_broker::batch::BatchHeader;
+use outbox_log_broker::batch::{BatchHeader, DecodeError, Records, open};
 use outbox_log_broker::{Append, Slice};
 
 use super::error::{append_error, batch_error};
@@ -51,6 +51,10 @@ pub(crate) async fn start(call: &Call<'_>, body: Bytes) -> Result<InFlight, Conn
             Some(refusal) => Err(refusal.clone()),
             None => check(call, &partition),
         };
+        let checked = checked.and_then(|()| {
+            outcome.blamed = without_key(call, &partition)?;
+            keyed(&outcome)
+        });
         let submitted = match checked {
             Ok(()) => submit(call, &partition).await,
             Err(refusal) => Err(refusal),
@@ -102,7 +106,45 @@ pub(super) fn outcome(partition: &PartitionRecords) -> PartitionOutcome {
         log_append_time: -1,
         log_start_offset: -1,
         error_message: None,
+        blamed: Vec::new(),
     }
+}
+
+/// The records without a key of a batch for a topic that is compacted, where a record is known by its
+/// key.
+fn without_key(call: &Call<'_>, partition: &PartitionRecords) -> Result<Vec<i32>, Refusal> {
+    let topic = call.shared.log.topic(&partition.topic);
+    if !topic.is_some_and(|options| options.cleanup.compacts()) {
+        return Ok(Vec::new());
+    }
+    let unreadable = |error: DecodeError| match error {
+        DecodeError::Batch(error) => (batch_error(&error), error.to_string()),
+        error => (ErrorCode::InvalidRecord, error.to_string()),
+    };
+    let batch = open(&partition.records).map_err(unreadable)?;
+    let mut found = Vec::new();
+    for (index, record) in Records::new(&batch).map_err(unreadable)?.enumerate() {
+        if record.map_err(unreadable)?.key.is_none() {
+            found.push(index as i32);
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses a batch that has records without a key where each must have one.
+fn keyed(outcome: &PartitionOutcome) -> Result<(), Refusal> {
+    let Some(first) = outcome.blamed.first() else {
+        return Ok(());
+    };
+    let PartitionOutcome {
+        topic, partition, ..
+    } = outcome;
+    let text = format!(
+        "topic {topic} is compacted, where each record needs a key: {} of the batch for partition \
+         {partition} have none, the first of them record {first}",
+        outcome.blamed.len()
+    );
+    Err((ErrorCode::InvalidRecord, text))
 }
 
 /// What is wrong with the whole request.

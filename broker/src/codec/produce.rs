@@ -92,6 +92,9 @@ pub(crate) struct PartitionOutcome {
     pub log_start_offset: i64,
     /// What is wrong, for people.
     pub error_message: Option<String>,
+    /// The records of the batch that are to blame, counted from 0; empty when it is none of them, or
+    /// not known.
+    pub blamed: Vec<i32>,
 }
 
 /// The answer to a [`ProduceRequest`].
@@ -150,15 +153,24 @@ impl ProduceAnswer<'_> {
             out.put_i64(outcome.log_start_offset);
         }
         if self.version >= 8 {
-            // Single records are not blamed: batches are opaque.
-            self.count(out, 0);
-            match &outcome.error_message {
-                Some(text) => self.text(out, text),
-                None if self.version >= FLEXIBLE => out.put_u8(0),
-                None => out.put_i16(-1),
+            self.count(out, outcome.blamed.len());
+            for &index in &outcome.blamed {
+                out.put_i32(index);
+                // The partition's message says it.
+                self.optional_text(out, None);
+                self.tags(out);
             }
+            self.optional_text(out, outcome.error_message.as_deref());
         }
         self.tags(out);
+    }
+
+    fn optional_text(&self, out: &mut BytesMut, text: Option<&str>) {
+        match text {
+            Some(text) => self.text(out, text),
+            None if self.version >= FLEXIBLE => out.put_u8(0),
+            None => out.put_i16(-1),
+        }
     }
 
     fn count(&self, out: &mut BytesMut, count: usize) {

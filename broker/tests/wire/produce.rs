@@ -1,6 +1,8 @@
 //! Produce: what is stored, what is refused, and with which error.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use outbox_log_broker::batch::{BatchEncoder, HeaderBlock, RecordFields};
+use outbox_log_broker::{Cleanup, TopicOptions};
 use proto_kafka::messages::ProduceRequest;
 use proto_kafka::protocol::Encodable;
 
@@ -257,4 +259,49 @@ async fn the_time_that_the_log_stamped_is_told() {
     assert_eq!(answer.error_code, 0);
     // The record said that it is of 1970.
     assert!(answer.log_append_time_ms > 1_000_000_000_000, "{answer:?}");
+}
+
+/// One batch with these keys.
+fn batch_of_keys(keys: &[Option<&str>]) -> Bytes {
+    let (headers, mut buffer) = (HeaderBlock::default(), Vec::new());
+    let mut encoder = BatchEncoder::begin(&mut buffer);
+    for key in keys {
+        encoder.record(&RecordFields {
+            timestamp: 1000,
+            key: key.map(str::as_bytes),
+            value: Some(b"value"),
+            shared: &headers,
+            own: &headers,
+        });
+    }
+    encoder.finish();
+    buffer.into()
+}
+
+#[tokio::test]
+async fn a_compacted_topic_refuses_a_batch_with_records_without_a_key_and_names_them() {
+    let rig = Rig::start().await;
+    let options = TopicOptions {
+        partitions: 1,
+        cleanup: Cleanup::Compact,
+        ..TopicOptions::default()
+    };
+    let created = rig.broker.log().create_topic(TOPIC, options).await;
+    created.expect("a topic");
+    let mut client = rig.connect().await;
+    let some = batch_of_keys(&[Some("a"), None, Some(""), None]);
+    for version in 3..=9 {
+        let request = produce_request(-1, &[(0, some.clone())]);
+        let answer = only_partition(client.call(version, &request).await);
+        assert_eq!((answer.error_code, answer.base_offset), (87, -1));
+        let blamed = answer.record_errors.iter().map(|r| r.batch_index);
+        let blamed: Vec<i32> = blamed.collect();
+        if version >= 8 {
+            assert_eq!(blamed, [1, 3], "version {version}");
+            let text = answer.error_message.expect("a text");
+            assert!(text.contains("2 of the batch"), "{text}");
+        }
+    }
+    let all = client.produce(0, batch_of_keys(&[Some("a"), Some("")])).await;
+    assert_eq!((all.error_code, all.base_offset), (0, 0));
 }

@@ -29,7 +29,9 @@ struct Round {
     latency: Latency,
 }
 
-/// Runs the benchmark: rounds of both figures, undisturbed, then disturbed until the time is over.
+/// Runs the benchmark: rounds of both figures, undisturbed, then disturbed until the time is over,
+/// then undisturbed again: what changed since the first rounds may be the machine's doing, what changes
+/// when the disturbance ends is not.
 pub async fn run(run: Run) -> anyhow::Result<Value> {
     let rig = Rig::start().await?;
     let count = run.size(1_000_000);
@@ -50,8 +52,14 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
     let disturbed = started.elapsed();
     let dead = dead_tuples(&rig).await?;
     disturbance.stop().await?;
-    let (ratio_drain, ratio_p50, ratio_p99) = ratios(&before, &during[during.len() - ROUNDS..]);
+    let mut after = Vec::new();
+    for n in 0..ROUNDS {
+        after.push(round_of(run, &rig, &format!("after{n}"), count, 0.0).await?);
+    }
+    let last = &during[during.len() - ROUNDS..];
+    let (ratio_drain, ratio_p50, ratio_p99) = ratios(&before, last);
     let (whole_drain, whole_p50, whole_p99) = ratios(&before, &during);
+    let (after_drain, after_p50, after_p99) = ratios(&after, last);
     let drains = |rounds: &[Round]| rounds.iter().map(|r| r.drain.round()).collect::<Vec<_>>();
     let p50s = |rounds: &[Round]| {
         rounds
@@ -63,8 +71,9 @@ pub async fn run(run: Run) -> anyhow::Result<Value> {
         "bench": "held-xmin",
         "ratio_drain": ratio_drain, "ratio_latency": ratio_p50, "ratio_latency_p99": ratio_p99,
         "ratios_whole_run": [whole_drain, whole_p50, whole_p99],
-        "drains_before": drains(&before), "drains_during": drains(&during),
-        "p50s_before": p50s(&before), "p50s_during": p50s(&during),
+        "ratios_to_after": [after_drain, after_p50, after_p99],
+        "drains_before": drains(&before), "drains_during": drains(&during), "drains_after": drains(&after),
+        "p50s_before": p50s(&before), "p50s_during": p50s(&during), "p50s_after": p50s(&after),
         "dead_tuples": dead.log, "dead_tuples_small_tables": dead.small,
         "minutes": round(disturbed.as_secs_f64() / 60.0), "settles": made,
     }))
@@ -82,6 +91,7 @@ async fn round_of(
     let latency = measure(rig, &format!("{name}-latency"), seconds, rollback).await?;
     sqlx::query("checkpoint").execute(&rig.pool).await?;
     let drain = drain(rig, &format!("{name}-drain"), count).await?;
+    rig.forget_logs()?;
     run.say(format!("{name}: drain {drain:.0}/s, {latency:.3?}"));
     Ok(Round { drain, latency })
 }

@@ -1,8 +1,9 @@
-//! The figures of the project: `cargo xtask bench NAME [ROW]… [--json] [--quick]`.
+//! The figures of the project: `cargo xtask bench NAME [ROW]… [--json] [--quick] [--warm]`.
 //!
 //! Each benchmark sets up what it needs (its own PostgreSQL with fsync on, its own folders),
 //! measures what it is compared with in the same run, and prints one JSON object last.
 //! `--quick` is a tenth of the size, for trying a change; its figures are not for quoting.
+//! `--warm` fills the page cache before: see `warm`.
 #![allow(clippy::print_stdout)]
 
 mod broker;
@@ -15,6 +16,7 @@ mod load;
 mod probe;
 mod rig;
 mod stats;
+mod warm;
 mod write_cost;
 
 use anyhow::{Context, bail, ensure};
@@ -52,10 +54,12 @@ async fn main() -> anyhow::Result<()> {
         json: false,
         quick: false,
     };
+    let mut warm = false;
     for arg in std::env::args().skip(1) {
         match arg.as_str() {
             "--json" => run.json = true,
             "--quick" => run.quick = true,
+            "--warm" => warm = true,
             other if !other.starts_with('-') => words.push(other.to_owned()),
             other => bail!("unknown argument {other:?}"),
         }
@@ -67,6 +71,7 @@ async fn main() -> anyhow::Result<()> {
         rows.is_empty() || ["broker", "null-broker"].contains(&name.as_str()),
         "{name} has no rows to choose from"
     );
+    let _held_to_the_end = warm.then(warm::fill).transpose()?;
     let result: Value = match name.as_str() {
         "broker" => broker::run(run, rows)?,
         // What the row above compares with, as a process of its own.

@@ -130,6 +130,18 @@ impl Rig {
         Ok(sqlx::query_scalar(sql).fetch_one(&self.pool).await?)
     }
 
+    /// Removes the logs of relays that were stopped: of a long run they would fill the disk.
+    pub fn forget_logs(&self) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(self.dir.path())? {
+            let path = entry?.path();
+            if path.is_dir() {
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// VACUUM and CHECKPOINT, so that no run pays for the one before.
     pub async fn settle_down(&self) -> anyhow::Result<()> {
         for sql in ["vacuum (analyze) outbox.message", "checkpoint"] {
