@@ -128,6 +128,9 @@ pub struct Broker {
     /// Partitions of a topic when the client names no number [default: 16]
     #[arg(long, value_name = "COUNT")]
     pub partitions: Option<String>,
+    /// Serve /livez, /readyz and /metrics here, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    pub http_listen: Option<String>,
     /// Serve anybody who reaches an address other than a loopback one, without authentication
     #[arg(long)]
     pub allow_anonymous_network: bool,
@@ -519,6 +522,11 @@ impl Cli {
                 "--partitions",
                 Setting::BrokerPartitions,
                 &broker.partitions,
+            );
+            add(
+                "--http-listen",
+                Setting::BrokerHttpListen,
+                &broker.http_listen,
             );
             let allowed = broker.allow_anonymous_network.then(|| true.to_string());
             add(

@@ -387,6 +387,15 @@ impl Log {
         self.shared.watchers.watch(partitions)
     }
 
+    /// Whether appends are taken at all: not by a log that is damaged, or that stopped after a disk
+    /// error.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn writable(&self) -> Result<(), AppendError> {
+        self.shared.check_writable()
+    }
+
     /// What was found damaged when the log was opened. Then it is read-only.
     pub fn damage(&self) -> Option<&Damage> {
         self.shared.damage.as_ref()

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use outbox_core::Clock;
 use serde::Serialize;
+
+use crate::http::Monitored;
 
 /// Shared by everything that knows how it goes. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +20,26 @@ struct State {
     /// When a beat last came through.
     beat: Option<Duration>,
     led: BTreeMap<String, Led>,
+}
+
+/// The relay as `/livez` and `/readyz` see it.
+pub(crate) struct Watched {
+    pub health: Health,
+    pub clock: Arc<dyn Clock>,
+    /// Silence of the store, or of the loop, after which the answer is no.
+    pub patience: Duration,
+}
+
+impl Monitored for Watched {
+    fn is_live(&self) -> bool {
+        self.health.live(self.clock.boot(), self.patience)
+    }
+
+    /// The store answers, and every destination led here can be sent to.
+    fn readiness(&self) -> (bool, serde_json::Value) {
+        let answer = self.health.readiness(self.clock.boot(), self.patience);
+        (answer.ready, serde_json::json!(answer))
+    }
 }
 
 /// How one led destination does.

@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics`.
+//! `/livez`, `/readyz` and `/metrics`, of the relay and of any other daemon of the project.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -9,12 +9,11 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use outbox_core::Clock;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::RelayError;
-use crate::health::Health;
+use crate::error::HttpError;
 use crate::options::HttpOptions;
 use crate::telemetry;
 
@@ -29,43 +28,57 @@ const MESSAGES: [f64; 8] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 8_192
 /// How often the recorder tidies its histograms up, without which they grow.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What the handlers share.
-#[derive(Clone)]
-pub(crate) struct Shared {
-    pub health: Health,
-    pub clock: Arc<dyn Clock>,
-    /// Silence of the store, or of the loop, after which the answer is no.
-    pub patience: Duration,
+/// Who is asked by `/livez` and `/readyz`.
+pub trait Monitored: Send + Sync + 'static {
+    /// Whether the process turns its loop: restarting it would help nothing while it does.
+    fn is_live(&self) -> bool;
+
+    /// Whether it can do its work, and what there is to be said about it.
+    fn readiness(&self) -> (bool, Value);
 }
 
 /// A bound port, and what it serves.
-pub(crate) struct Server {
+pub struct HttpServer {
     listener: TcpListener,
     metrics: Option<PrometheusHandle>,
-    shared: Shared,
+    monitored: Arc<dyn Monitored>,
 }
 
-impl Server {
-    /// Binds the port; refuses one that is reachable from outside unless told.
-    pub(crate) async fn bind(options: &HttpOptions, shared: Shared) -> Result<Self, RelayError> {
+impl std::fmt::Debug for HttpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpServer")
+            .field("listener", &self.listener)
+            .finish_non_exhaustive()
+    }
+}
+
+impl HttpServer {
+    /// Binds the port, and installs the recorder of metrics if none is there.
+    ///
+    /// # Errors
+    /// When the port cannot be had, or is reachable from outside and nobody said it may be.
+    pub async fn bind(
+        options: &HttpOptions,
+        monitored: Arc<dyn Monitored>,
+    ) -> Result<Self, HttpError> {
         let addr = options.addr;
         if !addr.ip().is_loopback() && !options.allow_remote {
-            return Err(RelayError::NotLoopback { addr });
+            return Err(HttpError::NotLoopback { addr });
         }
-        let listen = |source| RelayError::Listen { addr, source };
+        let listen = |source| HttpError::Listen { addr, source };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
         tracing::info!(addr = %bound, "serving /livez, /readyz and /metrics");
         Ok(Self {
             listener,
             metrics: install_recorder(),
-            shared,
+            monitored,
         })
     }
 
     /// Serves until `stop`, and finishes the answers in progress.
-    pub(crate) async fn run(self, stop: CancellationToken) {
-        let app = router(self.shared, self.metrics.clone());
+    pub async fn run(self, stop: CancellationToken) {
+        let app = router(self.monitored, self.metrics.clone());
         let served = axum::serve(self.listener, app).with_graceful_shutdown(stop.cancelled_owned());
         let upkeep = upkeep(self.metrics);
         // Dropping the upkeep loses nothing: it only tidies up.
@@ -89,7 +102,7 @@ async fn upkeep(metrics: Option<PrometheusHandle>) {
     }
 }
 
-fn router(shared: Shared, metrics: Option<PrometheusHandle>) -> Router {
+fn router(monitored: Arc<dyn Monitored>, metrics: Option<PrometheusHandle>) -> Router {
     let render = move || async move {
         match metrics {
             Some(handle) => {
@@ -106,23 +119,19 @@ fn router(shared: Shared, metrics: Option<PrometheusHandle>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(render))
-        .with_state(shared)
+        .with_state(monitored)
 }
 
-/// The process turns its loop: restarting it would help nothing while it does.
-async fn livez(State(shared): State<Shared>) -> impl IntoResponse {
-    match shared.health.live(shared.clock.boot(), shared.patience) {
+async fn livez(State(monitored): State<Arc<dyn Monitored>>) -> impl IntoResponse {
+    match monitored.is_live() {
         true => (StatusCode::OK, "ok\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the relay's loop stands\n"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "its loop stands\n"),
     }
 }
 
-/// The store answers, and every destination led here can be sent to.
-async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
-    let answer = shared
-        .health
-        .readiness(shared.clock.boot(), shared.patience);
-    let status = match answer.ready {
+async fn readyz(State(monitored): State<Arc<dyn Monitored>>) -> impl IntoResponse {
+    let (ready, answer) = monitored.readiness();
+    let status = match ready {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
@@ -130,7 +139,7 @@ async fn readyz(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 /// Installs the Prometheus recorder for this process, once. `None` when the program that embeds
-/// the relay has installed its own: the metrics go there then.
+/// this crate has installed its own: the metrics go there then.
 pub fn install_recorder() -> Option<PrometheusHandle> {
     static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
     let handle = HANDLE.get_or_init(|| {

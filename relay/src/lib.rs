@@ -35,8 +35,8 @@ pub use alerts::{
     CommandSink, InvalidWebhook, LogSink, WebhookFormat, WebhookSink, ensure_crypto_provider,
 };
 pub use clock::BootClock;
-pub use error::RelayError;
-pub use http::install_recorder;
+pub use error::{HttpError, RelayError};
+pub use http::{HttpServer, Monitored, install_recorder};
 pub use options::{AlertOptions, Backoff, HttpOptions, MaintenanceOptions, RelayOptions};
 pub use relay::Relay;
 pub use schedule::{InvalidSchedule, Schedule};

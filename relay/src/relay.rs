@@ -18,8 +18,8 @@ use crate::balance::{View, balance};
 use crate::board::Observer;
 use crate::engine::{Context, Lead, bounded_by};
 use crate::error::RelayError;
-use crate::health::Health;
-use crate::http::{Server, Shared};
+use crate::health::{Health, Watched};
+use crate::http::HttpServer;
 use crate::lead::{LeadEnd, Leader};
 use crate::lease::Deadline;
 use crate::limits;
@@ -65,12 +65,12 @@ impl Relay {
         let health = Health::default();
         let mut services = Services::default();
         if let Some(http) = &self.options.http {
-            let shared = Shared {
+            let monitored = Watched {
                 health: health.clone(),
                 clock: clock.clone(),
                 patience: self.options.lease_ttl * 3,
             };
-            let server = Server::bind(http, shared).await?;
+            let server = HttpServer::bind(http, Arc::new(monitored)).await?;
             services.spawn(server.run(services.stop.clone()));
         }
         telemetry::describe();

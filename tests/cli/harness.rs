@@ -111,6 +111,13 @@ impl Place {
             .spawn();
         Running(Some(child.expect("the binary starts")))
     }
+    /// Starts the command; what it logs goes into a file of the place.
+    pub fn start_logging(&self, arguments: &[&str], file: &str) -> Running {
+        let log = std::fs::File::create(self.path().join(file)).expect("a file");
+        let mut command = self.command(arguments);
+        let child = command.stdout(Stdio::piped()).stderr(log).spawn();
+        Running(Some(child.expect("the binary starts")))
+    }
 }
 
 /// A started command, killed when the test ends.

@@ -8,15 +8,13 @@ use outbox_log_broker::{Append, Log, LogOptions, Slice, TopicOptions};
 use crate::harness::Place;
 
 /// A log of ten records, in the folder that the commands look into by default.
-fn fill(place: &Place) -> Arc<Log> {
+pub fn fill(place: &Place) -> Arc<Log> {
     let log = Log::open(LogOptions::new(place.path().join("outbox-data/log"))).expect("opens");
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.expect("a runtime");
     let options = TopicOptions {
         partitions: 2,
         ..TopicOptions::default()
     };
-    let created = runtime.block_on(log.create_topic("orders.placed", options));
+    let created = in_runtime(log.create_topic("orders.placed", options));
     created.expect("created");
     for n in 0..10 {
         let (mut own, none) = (HeaderBlock::default(), HeaderBlock::default());
@@ -36,9 +34,15 @@ fn fill(place: &Place) -> Arc<Log> {
             partition: (n % 2) as u32,
             bytes,
         });
-        runtime.block_on(log.append(append)).expect("appended");
+        in_runtime(log.append(append)).expect("appended");
     }
     log
+}
+
+/// Runs a future to its end; the log's own threads do the work.
+pub fn in_runtime<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(future)
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_config;
 mod bad_store;
+mod broker;
 mod demo;
 mod documents;
 mod harness;

@@ -62,7 +62,10 @@ pub fn each_codec_round_trips(client: &Client) {
         assert!(stored.contains(codec), "{codec} came to be {stored:?}");
         // librdkafka sends a batch as it is when the codec does not make it smaller, as is the case
         // for an empty record that went alone.
-        assert!(stored.is_subset(&BTreeSet::from([codec, "none"])), "{codec} came to be {stored:?}");
+        assert!(
+            stored.is_subset(&BTreeSet::from([codec, "none"])),
+            "{codec} came to be {stored:?}"
+        );
         assert_same(&acked, &read_all(client, &server, &topic, acked.len()));
     }
 }

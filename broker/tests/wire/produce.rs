@@ -302,6 +302,8 @@ async fn a_compacted_topic_refuses_a_batch_with_records_without_a_key_and_names_
             assert!(text.contains("2 of the batch"), "{text}");
         }
     }
-    let all = client.produce(0, batch_of_keys(&[Some("a"), Some("")])).await;
+    let all = client
+        .produce(0, batch_of_keys(&[Some("a"), Some("")]))
+        .await;
     assert_eq!((all.error_code, all.base_offset), (0, 0));
 }

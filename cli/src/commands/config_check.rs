@@ -1,6 +1,7 @@
 //! `outbox config check`: reads every layer and prints what is in force, without secrets.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -60,6 +61,7 @@ fn value(settings: &Settings, setting: Setting) -> Value {
     let (store, relay, alerts) = (&settings.store, &settings.relay, &settings.alerts);
     let broker = &settings.broker;
     let secret = |is_set: bool| if is_set { json!("(set)") } else { Value::Null };
+    let span = |length: Duration| json!(format!("{length:?}"));
     match setting {
         Setting::StoreUrl => json!(store.url.masked_url()),
         Setting::StoreSchema => json!(store.schema),
@@ -67,7 +69,7 @@ fn value(settings: &Settings, setting: Setting) -> Value {
         Setting::RelayName => json!(relay.name),
         Setting::RelayListen => json!(relay.listen),
         Setting::RelayAllowRemote => json!(relay.allow_remote),
-        Setting::RelayLeaseTtl => json!(format!("{:?}", relay.lease_ttl)),
+        Setting::RelayLeaseTtl => span(relay.lease_ttl),
         Setting::RelayPageRows => json!(relay.page.rows),
         Setting::RelayPageBytes => json!(relay.page.bytes),
         Setting::BrokerDataDir => json!(broker.data_dir),
@@ -78,8 +80,13 @@ fn value(settings: &Settings, setting: Setting) -> Value {
         Setting::BrokerPartitions => json!(broker.partitions),
         Setting::BrokerConnectionsMax => json!(broker.connections_max),
         Setting::BrokerRequestBytesMax => json!(broker.request_bytes_max),
-        Setting::BrokerGroupInitialDelay => json!(format!("{:?}", broker.group_initial_delay)),
-        Setting::MaintenanceRetention => json!(format!("{:?}", settings.maintenance.retention)),
+        Setting::BrokerGroupInitialDelay => span(broker.group_initial_delay),
+        Setting::BrokerHttpListen => json!(broker.http_listen),
+        Setting::BrokerHttpAllowRemote => json!(broker.http_allow_remote),
+        Setting::BrokerTransactionTimeoutMax => span(broker.transaction_timeout_max),
+        Setting::BrokerTransactionalIdExpiry => span(broker.transactional_id_expiry),
+        Setting::BrokerProducerExpiry => span(broker.producer_expiry),
+        Setting::MaintenanceRetention => span(settings.maintenance.retention),
         Setting::MaintenanceSchedule => {
             json!(
                 settings

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use outbox_broker_adapters::ConnectError;
 use outbox_core::{AlertSink, Broker, Destination};
 use outbox_relay::{
-    AlertOptions, CommandSink, HttpOptions, LogSink, MaintenanceOptions, Relay, RelayError,
-    RelayOptions, WebhookFormat, WebhookSink,
+    AlertOptions, CommandSink, HttpError, HttpOptions, LogSink, MaintenanceOptions, Relay,
+    RelayError, RelayOptions, WebhookFormat, WebhookSink,
 };
 use serde::Serialize;
 
@@ -128,7 +128,7 @@ fn sinks(alerts: &Alerts) -> Result<Vec<Arc<dyn AlertSink>>, Problem> {
 fn problem(error: RelayError) -> Problem {
     match error {
         RelayError::Store(error) => error.into(),
-        error @ (RelayError::NotLoopback { .. } | RelayError::Option { .. }) => {
+        error @ (RelayError::Http(HttpError::NotLoopback { .. }) | RelayError::Option { .. }) => {
             Problem::new(Exit::Config, error.to_string())
         }
         error => Problem::new(Exit::Failed, error.to_string()),

@@ -70,6 +70,23 @@ impl File {
                 Setting::BrokerGroupInitialDelay,
                 broker.group_initial_delay.is_some(),
             ),
+            (Setting::BrokerHttpListen, broker.http_listen.is_some()),
+            (
+                Setting::BrokerHttpAllowRemote,
+                broker.http_allow_remote.is_some(),
+            ),
+            (
+                Setting::BrokerTransactionTimeoutMax,
+                broker.transaction_timeout_max.is_some(),
+            ),
+            (
+                Setting::BrokerTransactionalIdExpiry,
+                broker.transactional_id_expiry.is_some(),
+            ),
+            (
+                Setting::BrokerProducerExpiry,
+                broker.producer_expiry.is_some(),
+            ),
             (
                 Setting::MaintenanceRetention,
                 self.maintenance.retention.is_some(),
@@ -184,6 +201,16 @@ pub struct BrokerSection {
     pub request_bytes_max: Option<usize>,
     /// How long the first member of a group waits for others.
     pub group_initial_delay: Option<Span>,
+    /// Address of `/livez`, `/readyz` and `/metrics`.
+    pub http_listen: Option<SocketAddr>,
+    /// That address may be one that is reachable from outside.
+    pub http_allow_remote: Option<bool>,
+    /// The longest timeout that a transaction may ask for.
+    pub transaction_timeout_max: Option<Span>,
+    /// When a transactional id that is idle is forgotten.
+    pub transactional_id_expiry: Option<Span>,
+    /// When a producer that is idle is forgotten.
+    pub producer_expiry: Option<Span>,
     /// `[broker.tls]`
     pub tls: Option<TlsSection>,
     /// `[[broker.user]]`

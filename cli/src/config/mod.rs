@@ -15,7 +15,7 @@ use outbox_core::{Destination, OnDead, Order, PageLimit, RetryPolicy, Start, lim
 
 use crate::exit::{Exit, Problem};
 use file::{DestinationSection, Document, File, FileError, RetrySection};
-use outbox_log_broker::TopicOptions;
+use outbox_log_broker::{LogOptions, TopicOptions};
 use outbox_relay::Schedule;
 pub use setting::Setting;
 use value::Secret;
@@ -117,6 +117,16 @@ pub struct BrokerSettings {
     pub request_bytes_max: usize,
     /// How long the first member of a group waits for others.
     pub group_initial_delay: Duration,
+    /// Address of `/livez`, `/readyz` and `/metrics`; `None`: not served.
+    pub http_listen: Option<SocketAddr>,
+    /// That address may be one that is reachable from outside.
+    pub http_allow_remote: bool,
+    /// The longest timeout that a transaction may ask for.
+    pub transaction_timeout_max: Duration,
+    /// When a transactional id that is idle is forgotten.
+    pub transactional_id_expiry: Duration,
+    /// When a producer that is idle is forgotten.
+    pub producer_expiry: Duration,
     /// Who may connect, and what for.
     pub security: SecurityOptions,
 }
@@ -145,6 +155,7 @@ pub struct Alerts {
 
 impl Default for Settings {
     fn default() -> Self {
+        let log = LogOptions::new(DEFAULT_LOG);
         Self {
             file: None,
             store: StoreSettings {
@@ -161,7 +172,7 @@ impl Default for Settings {
                 page: PageLimit::default(),
             },
             broker: BrokerSettings {
-                data_dir: PathBuf::from(DEFAULT_LOG),
+                data_dir: log.dir,
                 listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
                 advertise: None,
                 allow_anonymous_network: false,
@@ -170,6 +181,11 @@ impl Default for Settings {
                 connections_max: outbox_broker::limits::CONNECTIONS_MAX,
                 request_bytes_max: outbox_broker::limits::REQUEST_BYTES_MAX,
                 group_initial_delay: GROUP_INITIAL_DELAY,
+                http_listen: None,
+                http_allow_remote: false,
+                transaction_timeout_max: log.transaction_timeout_max,
+                transactional_id_expiry: log.transactional_id_expiry,
+                producer_expiry: log.producer_expiry,
                 security: SecurityOptions::default(),
             },
             maintenance: MaintenanceSettings {
@@ -367,6 +383,7 @@ impl Reader<'_> {
         let security = security.map_err(|error| format!("{}: {error}", self.path()))?;
         let broker = &mut self.settings.broker;
         let default = broker.clone();
+        let span = |given: Option<value::Span>, default| given.map_or(default, |span| span.0);
         *broker = BrokerSettings {
             data_dir: section.data_dir.unwrap_or(default.data_dir),
             listen: section.listen.unwrap_or(default.listen),
@@ -382,9 +399,20 @@ impl Reader<'_> {
             request_bytes_max: section
                 .request_bytes_max
                 .unwrap_or(default.request_bytes_max),
-            group_initial_delay: section
-                .group_initial_delay
-                .map_or(default.group_initial_delay, |span| span.0),
+            group_initial_delay: span(section.group_initial_delay, default.group_initial_delay),
+            http_listen: section.http_listen.or(default.http_listen),
+            http_allow_remote: section
+                .http_allow_remote
+                .unwrap_or(default.http_allow_remote),
+            transaction_timeout_max: span(
+                section.transaction_timeout_max,
+                default.transaction_timeout_max,
+            ),
+            transactional_id_expiry: span(
+                section.transactional_id_expiry,
+                default.transactional_id_expiry,
+            ),
+            producer_expiry: span(section.producer_expiry, default.producer_expiry),
             security,
         };
         Ok(())

@@ -56,6 +56,16 @@ pub enum Setting {
     BrokerRequestBytesMax,
     /// `broker.group_initial_delay`
     BrokerGroupInitialDelay,
+    /// `broker.http_listen`
+    BrokerHttpListen,
+    /// `broker.http_allow_remote`
+    BrokerHttpAllowRemote,
+    /// `broker.transaction_timeout_max`
+    BrokerTransactionTimeoutMax,
+    /// `broker.transactional_id_expiry`
+    BrokerTransactionalIdExpiry,
+    /// `broker.producer_expiry`
+    BrokerProducerExpiry,
     /// `maintenance.retention`
     MaintenanceRetention,
     /// `maintenance.schedule`
@@ -72,7 +82,7 @@ pub enum Setting {
 
 impl Setting {
     /// All of them, in the order of the file.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::StoreUrl,
         Self::StoreSchema,
         Self::StorePooled,
@@ -91,6 +101,11 @@ impl Setting {
         Self::BrokerConnectionsMax,
         Self::BrokerRequestBytesMax,
         Self::BrokerGroupInitialDelay,
+        Self::BrokerHttpListen,
+        Self::BrokerHttpAllowRemote,
+        Self::BrokerTransactionTimeoutMax,
+        Self::BrokerTransactionalIdExpiry,
+        Self::BrokerProducerExpiry,
         Self::MaintenanceRetention,
         Self::MaintenanceSchedule,
         Self::AlertsLog,
@@ -120,6 +135,11 @@ impl Setting {
             Self::BrokerConnectionsMax => "broker.connections_max",
             Self::BrokerRequestBytesMax => "broker.request_bytes_max",
             Self::BrokerGroupInitialDelay => "broker.group_initial_delay",
+            Self::BrokerHttpListen => "broker.http_listen",
+            Self::BrokerHttpAllowRemote => "broker.http_allow_remote",
+            Self::BrokerTransactionTimeoutMax => "broker.transaction_timeout_max",
+            Self::BrokerTransactionalIdExpiry => "broker.transactional_id_expiry",
+            Self::BrokerProducerExpiry => "broker.producer_expiry",
             Self::MaintenanceRetention => "maintenance.retention",
             Self::MaintenanceSchedule => "maintenance.schedule",
             Self::AlertsLog => "alerts.log",
@@ -185,6 +205,15 @@ impl Setting {
             Self::BrokerGroupInitialDelay => {
                 broker.group_initial_delay = text.parse::<Span>()?.0;
             }
+            Self::BrokerHttpListen => broker.http_listen = Some(address(text)?),
+            Self::BrokerHttpAllowRemote => broker.http_allow_remote = boolean(text)?,
+            Self::BrokerTransactionTimeoutMax => {
+                broker.transaction_timeout_max = text.parse::<Span>()?.0;
+            }
+            Self::BrokerTransactionalIdExpiry => {
+                broker.transactional_id_expiry = text.parse::<Span>()?.0;
+            }
+            Self::BrokerProducerExpiry => broker.producer_expiry = text.parse::<Span>()?.0,
             _ => broker.request_bytes_max = number(text)?,
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 
-use outbox_relay::{HttpOptions, RelayError, RelayOptions};
+use outbox_relay::{HttpError, HttpOptions, RelayError, RelayOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -62,5 +62,8 @@ async fn an_address_that_is_reachable_from_outside_is_refused() {
     };
     let relay = bed.start_with(options);
     let error = relay.task.await.expect("no panic").expect_err("refused");
-    assert!(matches!(error, RelayError::NotLoopback { .. }));
+    let RelayError::Http(HttpError::NotLoopback { addr }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(addr, SocketAddr::from(([0, 0, 0, 0], 0)));
 }
