@@ -3,6 +3,7 @@
 mod admin;
 mod api_versions;
 mod client;
+mod disk;
 mod fetch;
 mod groups;
 mod hostile;

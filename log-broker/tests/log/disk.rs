@@ -55,6 +55,8 @@ struct Sim {
     capacity: Option<u64>,
     /// The next sync of a path that contains this fails.
     fail_sync_of: Option<String>,
+    /// Whether nothing may be changed.
+    read_only: bool,
 }
 
 #[derive(Clone, Default)]
@@ -117,6 +119,11 @@ impl SimDisk {
     /// Lets the next sync of a path that contains `part` fail, or none.
     pub fn fail_sync_of(&self, part: Option<&str>) {
         self.sim().fail_sync_of = part.map(str::to_owned);
+    }
+
+    /// Lets nothing be changed, as after an error that makes the kernel mount it read-only.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.sim().read_only = read_only;
     }
 
     /// The disk after the power came back: of what was not synced, each sector and each change
@@ -214,13 +221,21 @@ impl Sim {
         live.iter().map(|n| self.files[n].bytes.len() as u64).sum()
     }
 
-    /// Counts an operation; fails when there is no power.
+    /// Counts an operation; fails when there is no power, or nothing may be changed.
     fn operate(&mut self) -> io::Result<()> {
+        self.writable()?;
         self.operations += 1;
         if self.power_off_at.is_some_and(|at| self.operations >= at) {
             self.off = true;
         }
         self.powered()
+    }
+
+    fn writable(&self) -> io::Result<()> {
+        match self.read_only {
+            true => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            false => Ok(()),
+        }
     }
 
     fn powered(&self) -> io::Result<()> {
@@ -397,6 +412,7 @@ impl Storage for SimDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Send + Sync>> {
         let mut sim = self.sim();
+        sim.writable()?;
         if !sim.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -417,6 +433,7 @@ impl File for SimFile {
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         let mut sim = self.disk.sim();
+        sim.writable()?;
         let powered = sim.operate();
         let mut data: Vec<u8> = parts.iter().flat_map(|p| p.iter().copied()).collect();
         let (used, capacity) = (sim.used(), sim.capacity);

@@ -1,4 +1,4 @@
-//! A disk that fills up, and one that fails.
+//! A disk that fills up, one that fails, and one that becomes read-only.
 
 use outbox_log_broker::AppendError;
 
@@ -97,5 +97,46 @@ fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again() {
             let lost = disk.after_power_loss(&mut chance);
             known.check(&open(&lost).expect("opens"), failing);
         }
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_refuses_appends_serves_reads_and_keeps_what_was_acknowledged() {
+    // After every count of appends: also when files are about to be made, and at checkpoints.
+    for appends in 0..25 {
+        let disk = SimDisk::default();
+        let mut known = Known::default();
+        let what = format!("after {appends} appends");
+        let log = open(&disk).expect("opens");
+        create_topic(&log, 2).expect("created");
+        for n in 0..appends {
+            append(&log, &parts(n)).expect("appended");
+            known.note(&parts(n), true);
+        }
+        disk.set_read_only(true);
+        for n in appends..appends + 3 {
+            let refused = append(&log, &parts(n)).expect_err("refused");
+            known.note(&parts(n), false);
+            assert!(
+                matches!(refused, AppendError::Failed(_)),
+                "{what}: {refused}"
+            );
+            let text = refused.to_string();
+            assert!(text.contains("read-only filesystem"), "{what}: {text}");
+            known.check(&log, &what);
+        }
+        assert!(log.writable().is_err(), "{what}");
+        log.close();
+        let refused = open(&disk).expect_err("nothing can be written").to_string();
+        assert!(
+            refused.contains("read-only filesystem"),
+            "{what}: {refused}"
+        );
+        disk.set_read_only(false);
+        let log = open(&disk).expect("opens");
+        known.check(&log, &what);
+        append(&log, &parts(99)).expect("appended");
+        known.note(&parts(99), true);
+        known.check(&log, &what);
     }
 }
