@@ -22,6 +22,9 @@
 pub mod client;
 pub mod limits;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod api;
 mod broker;
 mod codec;

@@ -191,7 +191,15 @@ impl Wish<'_> {
         let buf = shared.buffers.take();
         let mut walk = Walk::new(place, file, buf, &start, len)?;
         let mut taken: Option<usize> = None;
-        while let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? {
+        loop {
+            let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? else {
+                if taken.is_none() && walk.goes_on() {
+                    // The offset lies behind what was read, if the file has it at all.
+                    walk.reload(len)?;
+                    continue;
+                }
+                break;
+            };
             let at = walk.at;
             if header.base_offset >= limit {
                 break;
@@ -218,8 +226,8 @@ impl Wish<'_> {
             taken.get_or_insert(at);
             walk.skip(&header);
         }
-        let from = taken.unwrap_or(walk.at);
-        Ok((walk.buf.into_bytes(from..walk.at), walk.offset))
+        let batches = taken.map(|from| walk.buf.into_bytes(from..walk.at));
+        Ok((batches.unwrap_or_default(), walk.offset))
     }
 
     fn corrupt(&self, damage: Damage) -> FetchError {
@@ -277,12 +285,19 @@ impl<'a> Walk<'a> {
         Ok(read.during("read", &self.place.path())?)
     }
 
+    /// Whether there is another batch behind the last one.
+    fn goes_on(&self) -> bool {
+        self.start + (self.at as u64) < self.place.state.bytes
+    }
+
     /// The head of the current batch; `None` at the end of the piece.
     fn next(&mut self) -> Result<Option<BatchHeader>, Damage> {
-        if self.start + self.at as u64 >= self.place.state.bytes {
+        if !self.goes_on() {
             return Ok(None);
         }
-        match BatchHeader::parse(&self.buf.filled()[self.at..]) {
+        // The file may be shorter than what it held once.
+        let rest = self.buf.filled().get(self.at..).unwrap_or_default();
+        match BatchHeader::parse(rest) {
             Ok(h) if follows(&h, self.offset, self.place.state.has_holes()) => Ok(Some(h)),
             Ok(h) => {
                 let (found, due) = (h.base_offset, self.offset);

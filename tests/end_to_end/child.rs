@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use outbox_tests::node::LEASE_TTL;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -18,8 +19,20 @@ pub struct Node(Child);
 impl Node {
     /// Starts a node.
     pub fn start(store: &str, log: &Path, roles: &str) -> anyhow::Result<Self> {
+        Self::start_with(store, log, roles, LEASE_TTL)
+    }
+
+    /// As [`Node::start`], with another lease TTL.
+    pub fn start_with(
+        store: &str,
+        log: &Path,
+        roles: &str,
+        lease_ttl: Duration,
+    ) -> anyhow::Result<Self> {
         let child = Command::new(env!("CARGO_BIN_EXE_node"))
-            .args(["--store", store, "--roles", roles, "--log"])
+            .args(["--store", store, "--roles", roles, "--lease-ttl-ms"])
+            .arg(lease_ttl.as_millis().to_string())
+            .arg("--log")
             .arg(log)
             .stdin(Stdio::null())
             .kill_on_drop(true)

@@ -15,6 +15,8 @@ use crate::log;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough that a relay which is not stopped keeps its lease on a busy machine.
+const LEASE_TTL: Duration = Duration::from_secs(3);
 
 /// Enqueues messages with the payloads `from` to `to`, each in a transaction of its own.
 async fn enqueue(pool: &PgPool, from: i64, to: i64) -> anyhow::Result<()> {
@@ -97,14 +99,14 @@ async fn a_relay_stopped_past_its_lease_adds_nothing_anywhere_when_it_goes_on() 
     let pool = db.pool();
     // A log each: the process that is stopped keeps its own locked.
     let (dir, heirs_dir) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let zombie = Node::start(db.url(), dir.path(), "relay")?;
+    let zombie = Node::start_with(db.url(), dir.path(), "relay", LEASE_TTL)?;
     enqueue(pool, 1, 50).await?;
     settled(pool, 50).await?;
     let first = owner(pool).await?.expect("it leads");
 
     zombie.stop()?;
     enqueue(pool, 51, 100).await?;
-    let heir = Node::start(db.url(), heirs_dir.path(), "relay")?;
+    let heir = Node::start_with(db.url(), heirs_dir.path(), "relay", LEASE_TTL)?;
     settled(pool, 100).await?;
     let second = owner(pool).await?.expect("the heir leads");
     assert_ne!(first, second);

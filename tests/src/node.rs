@@ -46,10 +46,12 @@ pub struct NodeOptions {
     pub relay: bool,
     /// Applies what arrives.
     pub consumer: bool,
+    /// [`LEASE_TTL`], unless told otherwise.
+    pub lease_ttl: Duration,
 }
 
 impl NodeOptions {
-    /// Reads `--store S --log DIR --roles relay,consumer`.
+    /// Reads `--store S --log DIR --roles relay,consumer [--lease-ttl-ms N]`.
     pub fn from_args(mut args: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut found = BTreeMap::new();
         while let Some(name) = args.next() {
@@ -58,6 +60,10 @@ impl NodeOptions {
                 .with_context(|| format!("{name} needs a value"))?;
             found.insert(name, value);
         }
+        let lease_ttl = match found.remove("--lease-ttl-ms") {
+            Some(ms) => Duration::from_millis(ms.parse()?),
+            None => LEASE_TTL,
+        };
         let mut take = |name: &str| {
             found
                 .remove(name)
@@ -73,6 +79,7 @@ impl NodeOptions {
             log: log.into(),
             relay: has("relay"),
             consumer: has("consumer"),
+            lease_ttl,
         })
     }
 }
@@ -85,7 +92,7 @@ pub async fn run(options: NodeOptions, shutdown: CancellationToken) -> anyhow::R
         let store = open_store(&options.store).await?;
         let broker: Arc<dyn Broker> = Arc::new(LogBroker::new(log.clone()));
         let brokers = BTreeMap::from([(DESTINATION.to_owned(), broker)]);
-        let relay = Relay::new(store, brokers, relay_options());
+        let relay = Relay::new(store, brokers, relay_options(options.lease_ttl));
         let token = shutdown.clone();
         parts.spawn(async move { relay.run(token).await.context("run the relay") });
     }
@@ -99,9 +106,9 @@ pub async fn run(options: NodeOptions, shutdown: CancellationToken) -> anyhow::R
     Ok(())
 }
 
-fn relay_options() -> RelayOptions {
+fn relay_options(lease_ttl: Duration) -> RelayOptions {
     RelayOptions {
-        lease_ttl: LEASE_TTL,
+        lease_ttl,
         http: None,
         ..RelayOptions::default()
     }

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::{Ran, build, cargo, program, root, run_tests, step};
+use crate::fuzz;
 use crate::setup;
 use crate::totals::Totals;
 
@@ -16,10 +17,13 @@ const WITH_POSTGRES: &str = "with_postgres";
 const UNAVAILABLE: i32 = 69;
 /// Test binaries that run once more on the newest PostgreSQL, and on any that is asked for.
 const OF_STORE: [&str; 2] = ["store", "postgres"];
+/// Seconds for each fuzz target beside the tests.
+const FUZZ_SECONDS: u32 = 10;
 /// What `with_postgres` calls the newest PostgreSQL that is supported.
 const NEWEST: &str = "newest";
 
-/// Format, lints, docs, all tests, and the store's tests again on the newest PostgreSQL.
+/// Format, lints, docs, all tests, the store's tests again on the newest PostgreSQL, and each fuzz
+/// target for a few seconds.
 ///
 /// # Errors
 /// When a step could not be started; `false` when one failed.
@@ -61,6 +65,9 @@ pub fn everything() -> Result<bool> {
         passed &= newest.code == Some(0);
         totals += newest.totals;
     }
+    let fuzzed = fuzz::run(None, FUZZ_SECONDS)?;
+    passed &= fuzzed.is_some_and(|fuzzed| fuzzed.failed == 0);
+    totals += fuzzed.unwrap_or_default();
     report(totals, passed)
 }
 

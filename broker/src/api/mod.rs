@@ -184,6 +184,19 @@ macro_rules! apis {
                 key => Err(ConnectionError::UnknownApi { key: key as i16 }),
             }
         }
+
+        /// Whether the body of a request can be read.
+        #[cfg(fuzzing)]
+        pub(crate) fn reads(api: Api, version: i16, body: &Bytes) -> bool {
+            match api.key {
+                ApiKey::Produce => codec::ProduceRequest::decode(body.clone(), version).is_ok(),
+                $($(ApiKey::$key => {
+                    let _ = stringify!($module);
+                    codec::decode::<messages::$request>(body.clone(), api.key, version).is_ok()
+                })?)*
+                _ => false,
+            }
+        }
     };
 }
 

@@ -24,6 +24,8 @@ pub(crate) use produce::{PartitionOutcome, PartitionRecords, ProduceAnswer, Prod
 pub(crate) use proto_kafka::ResponseError as ErrorCode;
 pub(crate) use proto_kafka::messages::{self, ApiKey};
 pub(crate) use proto_kafka::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+#[cfg(fuzzing)]
+pub(crate) use publication::read_publication;
 pub(crate) use publication::{
     PUBLICATION, PUBLICATION_FROM, Published, read_published, write_publication,
 };
