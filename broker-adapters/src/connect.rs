@@ -51,6 +51,18 @@ pub async fn source(url: &str, group: &str) -> Result<Arc<dyn Source>, ConnectEr
     })
 }
 
+/// How a client reaches the broker that serves the log at `url`; `None` of a folder. For tools that
+/// look after it.
+///
+/// # Errors
+/// When the URL names no log.
+pub fn served(url: &str) -> Result<Option<ClientOptions>, ConnectError> {
+    Ok(match LogUrl::parse(url)?.place {
+        Place::Folder(_) => None,
+        Place::Broker(client) => Some(client),
+    })
+}
+
 /// The log in the folder that `url` names, opened if this process does not have it open: for tools
 /// that look at it.
 ///

@@ -85,6 +85,10 @@ pub struct Demo {
     /// Order transactions to try
     #[arg(long, default_value_t = 1_500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub orders: u32,
+    /// Deliver to the broker there, as log://127.0.0.1:9092, into a topic of the demo's own which is
+    /// deleted in the end [default: a log in this process]
+    #[arg(long, value_name = "URL")]
+    pub broker: Option<String>,
     /// Seed of customers, amounts, roll-backs and kills [default: random, printed]
     #[arg(long)]
     pub seed: Option<u64>,
@@ -339,6 +343,30 @@ pub enum Dead {
     Discard(DeadSelection),
     /// Leave dead messages dead, but let their keys go on
     Unblock(DeadSelection),
+    /// List the records that consumers gave up, from the inbox in the store
+    Letters(DeadLetters),
+    /// Show one of them, with what it says
+    Letter {
+        /// Its id, from the list
+        id: i64,
+    },
+}
+
+/// `outbox dead letters`
+#[derive(Debug, Args)]
+pub struct DeadLetters {
+    /// Of this consumer only
+    #[arg(long)]
+    pub consumer: Option<String>,
+    /// Also those whose message was sent again and applied since
+    #[arg(long)]
+    pub all: bool,
+    /// Behind this id: the last one of the page before
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub after: i64,
+    /// At most so many
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
 }
 
 /// `outbox dead list`

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use outbox_core::{Admin, Store};
 use outbox_postgres::{PostgresOptions, PostgresStore};
 use outbox_sqlite::SqliteStore;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::config::StoreSettings;
 use crate::exit::{Exit, Problem};
@@ -28,7 +29,10 @@ impl StoreUrl {
         let known = "known are postgres://user@host/database and sqlite:path";
         match url.split_once(':') {
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-                Ok(Self::Postgres(url.to_owned()))
+                match url.parse::<PgConnectOptions>() {
+                    Ok(_) => Ok(Self::Postgres(url.to_owned())),
+                    Err(error) => Err(format!("store.url: {error}: {known}")),
+                }
             }
             Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
                 "" | ":memory:" => Err("store.url: sqlite: needs the path of a file, such as \

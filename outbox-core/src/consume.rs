@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{Headers, TopicPattern};
@@ -155,6 +156,57 @@ pub trait Inbox: Send + Sync + 'static {
         let _ = error;
         false
     }
+}
+
+/// A record that no handler could apply, as an inbox keeps it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeadLetter {
+    /// The inbox's number for it; later ones are larger.
+    pub id: i64,
+    /// The consumer that gave it up.
+    pub consumer: String,
+    /// The message's id; a record from elsewhere may have none.
+    pub message_id: Option<Uuid>,
+    /// Where it stands in the log.
+    pub topic: String,
+    /// See `topic`.
+    pub partition: i32,
+    /// See `topic`.
+    pub offset: i64,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// What the handler said last.
+    pub error: String,
+    /// When it was given up.
+    pub dead_at: DateTime<Utc>,
+}
+
+/// A dead letter with what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterContent {
+    /// Which one.
+    pub letter: DeadLetter,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// Its content type.
+    pub content_type: Option<String>,
+    /// Its headers, a JSON object.
+    pub headers: String,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// Which dead letters are looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    /// Of this consumer only.
+    pub consumer: Option<String>,
+    /// Also those whose message was applied since, when it was sent again.
+    pub applied_since: bool,
+    /// Behind this id.
+    pub after: i64,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// Why the inbox could not answer: its database is away, or refused.

@@ -32,7 +32,10 @@ pub use admin::*;
 pub use alert::{Alert, AlertKind, AlertSink, AlertState};
 pub use broker::{Batch, Broker, Capabilities, Fence, Outcome, PublishError, Receipt};
 pub use clock::{Clock, SystemClock};
-pub use consume::{Inbox, InboxError, Record, Source, SourceError, TopicPartition};
+pub use consume::{
+    DeadLetter, DeadLetterContent, DeadLetterFilter, Inbox, InboxError, Record, Source,
+    SourceError, TopicPartition,
+};
 pub use delivery::{DeliveryState, Exception, KeyRef, Pending, Seq};
 pub use destination::{Destination, DestinationName, OnDead, Order, Start};
 pub use error::{Class, Failure, StoreError};

@@ -102,6 +102,14 @@ impl PostgresInbox {
         self
     }
 
+    pub(crate) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(crate) fn schema(&self) -> &str {
+        &self.sql.schema
+    }
+
     /// One statement, ready for its arguments.
     fn query(&self, sql: &SqlStr) -> Query<'static, Postgres, PgArguments> {
         sqlx::query(sql.clone()).persistent(self.prepared)
@@ -256,7 +264,7 @@ impl Inbox for PostgresInbox {
     }
 }
 
-fn failed(error: sqlx::Error) -> InboxError {
+pub(crate) fn failed(error: sqlx::Error) -> InboxError {
     match away(&error) {
         true => InboxError::Outage(error.into()),
         false => InboxError::Other(error.into()),

@@ -14,6 +14,7 @@
 //! `docs/gaps.md` says why a page is read the way it is.
 
 mod admin;
+mod dead_letters;
 mod doctor;
 mod enqueue;
 mod error;

@@ -53,6 +53,10 @@ impl SqliteInbox {
         Self { pool }
     }
 
+    pub(crate) fn pool(&self) -> &SqlitePool {
+        &self.pool
+    }
+
     /// Makes the inbox' tables where they are missing. Needs no outbox; one that is migrated later
     /// keeps them.
     ///
@@ -196,7 +200,7 @@ fn now() -> i64 {
     Utc::now().timestamp_millis()
 }
 
-fn failed(error: sqlx::Error) -> InboxError {
+pub(crate) fn failed(error: sqlx::Error) -> InboxError {
     match away(&error) {
         true => InboxError::Outage(error.into()),
         false => InboxError::Other(error.into()),

@@ -57,6 +57,7 @@ mod migrate;
 mod request;
 mod status;
 
+mod dead_letters;
 mod inbox;
 
 pub use connect::pool;

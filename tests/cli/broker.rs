@@ -12,14 +12,14 @@ use crate::log::{fill, in_runtime};
 const TOPIC: &str = "orders.placed";
 
 /// A broker on the place's own log.
-struct Served<'a> {
+pub struct Served<'a> {
     place: &'a Place,
     broker: Running,
-    addr: String,
+    pub addr: String,
 }
 
 impl<'a> Served<'a> {
-    fn start(place: &'a Place, more: &[&str]) -> Self {
+    pub fn start(place: &'a Place, more: &[&str]) -> Self {
         let mut arguments = vec!["broker", "--listen", "127.0.0.1:0", "--json"];
         arguments.extend(more);
         let broker = place.start_logging(&arguments, "broker.log");
@@ -32,7 +32,7 @@ impl<'a> Served<'a> {
     }
 
     /// Runs a command against it.
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub fn run(&self, arguments: &[&str]) -> Ran {
         let mut all = arguments.to_vec();
         all.extend(["--broker", &self.addr, "--json"]);
         self.place.run(&all)

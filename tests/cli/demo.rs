@@ -3,6 +3,7 @@
 use outbox_tests::postgres::TestDb;
 use serde_json::Value;
 
+use crate::broker::Served;
 use crate::harness::{Place, Ran};
 
 const KEYS: [&str; 9] = [
@@ -94,4 +95,34 @@ fn a_store_that_is_away_is_told() {
     let ran = place.run(&["demo", "--store", "postgres://app:hunter2@127.0.0.1:1/x"]);
     ran.ended_with(5);
     assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+}
+
+#[test]
+fn with_a_running_broker_every_promise_holds_and_its_topic_is_deleted() {
+    let (place, brokers) = (Place::new(), Place::new());
+    let served = Served::start(&brokers, &[]);
+    let url = format!("log://{}", served.addr);
+    let arguments = [
+        "demo", "--orders", "200", "--seed", "1", "--json", "--broker", &url,
+    ];
+    assert_sound(&place.run(&arguments), 200);
+    let topics = served.run(&["topic", "list"]);
+    assert_eq!(
+        topics.ended_with(0).json(),
+        serde_json::json!({"topics": []})
+    );
+}
+
+#[test]
+fn a_broker_that_is_not_there_or_not_known_is_told() {
+    let place = Place::new();
+    let arguments = |url| ["demo", "--orders", "10", "--broker", url];
+    place
+        .run(&arguments("log://127.0.0.1:1"))
+        .ended_with(5)
+        .complained("127.0.0.1:1");
+    place
+        .run(&arguments("kafka://127.0.0.1:1"))
+        .ended_with(3)
+        .complained("no broker of this kind is known");
 }

@@ -6,6 +6,7 @@ mod broker;
 mod demo;
 mod documents;
 mod harness;
+mod letters;
 mod log;
 mod operator;
 mod relay;

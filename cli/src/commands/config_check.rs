@@ -41,7 +41,11 @@ pub fn run(settings: &Settings, output: Output) -> Result<Exit, Problem> {
         destinations: settings
             .destinations
             .iter()
-            .map(|d| serde_json::to_value(&d.destination).unwrap_or_default())
+            .map(|d| {
+                let mut shown = serde_json::to_value(&d.destination).unwrap_or_default();
+                shown["exactly_once"] = d.exactly_once.into();
+                shown
+            })
             .collect(),
     };
     output.emit(&checked, human)?;

@@ -18,6 +18,10 @@ pub async fn run(dead: &Dead, admin: &dyn Admin, output: Output) -> Result<Exit,
         Dead::Resend(args) => (args, RequestAction::Resend),
         Dead::Discard(args) => (args, RequestAction::Discard),
         Dead::Unblock(args) => (args, RequestAction::Unblock),
+        Dead::Letters(_) | Dead::Letter { .. } => {
+            // These are a consumer's, and have a module of their own.
+            return Err(Problem::new(Exit::Usage, "not a message of the outbox"));
+        }
     };
     super::request(admin, &args.destination, action, &selection(args), output).await
 }
@@ -108,7 +112,7 @@ async fn show(id: Uuid, admin: &dyn Admin, output: Output) -> Result<Exit, Probl
     Ok(Exit::Ok)
 }
 
-fn payload(bytes: &[u8]) -> Value {
+pub(super) fn payload(bytes: &[u8]) -> Value {
     if let Ok(json) = serde_json::from_slice(bytes) {
         return json;
     }

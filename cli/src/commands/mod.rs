@@ -6,6 +6,7 @@ mod config_check;
 mod dead;
 mod doctor;
 mod group;
+mod letters;
 mod log;
 mod migrate;
 mod relay;
@@ -17,7 +18,7 @@ mod topic;
 use outbox_core::{Admin, RequestAction, Selection};
 use serde::Serialize;
 
-use crate::args::{Command, Config};
+use crate::args::{Command, Config, Dead};
 use crate::config::Settings;
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
@@ -40,6 +41,8 @@ pub async fn run(command: &Command, settings: &Settings, output: Output) -> Resu
             send::run(args, &*store.admin, output).await
         }
         Command::Status => status::run(&*admin(settings).await?, output).await,
+        Command::Dead(Dead::Letters(args)) => letters::list(args, settings, output).await,
+        Command::Dead(Dead::Letter { id }) => letters::show(*id, settings, output).await,
         Command::Dead(dead) => dead::run(dead, &*admin(settings).await?, output).await,
         Command::Resend(args) => resend::run(args, &*admin(settings).await?, output).await,
         Command::Adopt => adopt::run(&*admin(settings).await?, output).await,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use outbox_broker_adapters::ConnectError;
-use outbox_core::{AlertSink, Broker, Destination};
+use outbox_core::{AlertSink, Broker, Capabilities, Destination};
 use outbox_relay::{
     AlertOptions, CommandSink, HttpError, HttpOptions, LogSink, MaintenanceOptions, Relay,
     RelayError, RelayOptions, WebhookFormat, WebhookSink,
@@ -61,9 +61,25 @@ async fn brokers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Broker>
         let name = &destination.destination.name;
         let broker = outbox_broker_adapters::connect(destination.broker.expose()).await;
         let broker = broker.map_err(|e| unopened(name, &e))?;
+        if destination.exactly_once {
+            check_exactly_once(name, broker.capabilities())?;
+        }
         brokers.insert(name.clone(), broker);
     }
     Ok(brokers)
+}
+
+/// A broker that fences and drops duplicates stores a message once, whatever becomes of the relay.
+fn check_exactly_once(destination: &str, capabilities: Capabilities) -> Result<(), Problem> {
+    if capabilities.fences && capabilities.drops_duplicates {
+        return Ok(());
+    }
+    let text = format!(
+        "destination {destination:?} has exactly_once = true, but its broker stores a message again when a \
+         relay that died sends it again. Cure: the bundled log, or exactly_once = false and an inbox at \
+         its consumers"
+    );
+    Err(Problem::new(Exit::Config, text))
 }
 
 fn unopened(destination: &str, error: &ConnectError) -> Problem {
@@ -132,5 +148,35 @@ fn problem(error: RelayError) -> Problem {
             Problem::new(Exit::Config, error.to_string())
         }
         error => Problem::new(Exit::Failed, error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_once_wants_a_broker_that_fences_and_drops_duplicates() {
+        let all = Capabilities {
+            ordered_batches: true,
+            fences: true,
+            drops_duplicates: true,
+        };
+        check_exactly_once("orders", all).expect("it will do");
+        let lacking = [
+            Capabilities {
+                fences: false,
+                ..all
+            },
+            Capabilities {
+                drops_duplicates: false,
+                ..all
+            },
+        ];
+        for capabilities in lacking {
+            let refused = check_exactly_once("orders", capabilities).expect_err("it will not do");
+            assert_eq!(refused.exit, Exit::Config);
+            assert!(refused.text.contains("\"orders\""), "{refused:?}");
+        }
     }
 }

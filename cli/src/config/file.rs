@@ -141,6 +141,9 @@ pub struct DestinationSection {
     /// Sends nothing, keeps its cursor.
     #[serde(default)]
     pub paused: bool,
+    /// Only a broker that stores no message twice will do.
+    #[serde(default)]
+    pub exactly_once: bool,
 }
 
 /// `retry = { … }` of a destination.

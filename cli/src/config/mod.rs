@@ -18,7 +18,7 @@ use file::{DestinationSection, Document, File, FileError, RetrySection};
 use outbox_log_broker::{LogOptions, TopicOptions};
 use outbox_relay::Schedule;
 pub use setting::Setting;
-use value::Secret;
+pub use value::Secret;
 
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "outbox.toml";
@@ -79,6 +79,8 @@ pub struct DestinationSettings {
     pub destination: Destination,
     /// The broker's address in full.
     pub broker: Secret,
+    /// Only a broker that stores no message twice will do.
+    pub exactly_once: bool,
 }
 
 /// How the relay runs.
@@ -217,6 +219,7 @@ fn default_destination() -> DestinationSettings {
             paused: false,
         },
         broker: Secret::new(DEFAULT_BROKER),
+        exactly_once: false,
     }
 }
 
@@ -496,6 +499,7 @@ impl Reader<'_> {
         Ok(DestinationSettings {
             destination,
             broker,
+            exactly_once: section.exactly_once,
         })
     }
 

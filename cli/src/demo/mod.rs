@@ -6,10 +6,11 @@
 //!
 //! - [`plan`]: everything that is left to chance.
 //! - [`shop`], `shop_sqlite`, `shop_postgres`, [`sql`]: the business side.
-//! - [`process`], [`sabotage`]: what runs, and what kills it.
+//! - [`process`], [`sabotage`]: what runs, and what kills it. [`place`]: where the log is.
 //! - [`ledger`], [`report`]: the verdict.
 
 mod ledger;
+mod place;
 mod plan;
 mod process;
 mod report;
@@ -26,13 +27,14 @@ use std::time::Instant;
 use tokio::runtime::Runtime;
 
 use crate::args;
-use crate::config::{Setting, Settings};
+use crate::config::{Secret, Setting, Settings};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::store::StoreUrl;
 use ledger::verdict;
+use place::LogPlace;
 use plan::Plan;
-use shop::Shop;
+use shop::{Names, Shop};
 use story::Story;
 
 /// Runs the demo: [`Exit::Failed`] when a promise was broken.
@@ -44,16 +46,26 @@ pub fn run(args: &args::Demo, settings: &Settings, output: Output) -> Result<Exi
         .map_err(|e| Problem::new(Exit::Failed, format!("make a folder for the demo: {e}")))?;
     let runtime =
         Runtime::new().map_err(|e| Problem::new(Exit::Failed, format!("start a runtime: {e}")))?;
-    let shop = runtime.block_on(open_shop(settings, folder.path()))?;
+    let place = match &args.broker {
+        Some(url) => LogPlace::at(Secret::new(url.as_str()))?,
+        None => LogPlace::in_folder(folder.path())?,
+    };
+    let names = Names::new(place.is_shared());
+    let shop = runtime.block_on(open_shop(settings, folder.path(), &names))?;
+    let place = Arc::new(place);
     let story = Story {
         runtime: &runtime,
         shop: &shop,
-        folder: folder.path(),
+        place: &place,
+        names: &names,
         output,
     };
     let told = story.tell(&plan);
     // Whatever happened, the demo leaves nothing behind.
-    let cleaned = runtime.block_on(shop.clean_up());
+    let cleaned = runtime.block_on(async {
+        let topic = place.clean_up(&names).await;
+        shop.clean_up().await.and(topic)
+    });
     let told = told?;
     cleaned?;
     let Some(told) = told else {
@@ -76,14 +88,17 @@ pub fn run(args: &args::Demo, settings: &Settings, output: Output) -> Result<Exi
 async fn open_shop(
     settings: &Settings,
     folder: &std::path::Path,
+    names: &Names,
 ) -> Result<Arc<dyn Shop>, Problem> {
     let origin = settings.origins.get(Setting::StoreUrl.key());
     let url = &settings.store.url;
     let named = origin.is_some_and(|origin| origin == "--store");
     match StoreUrl::parse(url.expose()).map_err(|e| Problem::new(Exit::Config, e))? {
         StoreUrl::Postgres(_) if named => Ok(Arc::new(
-            shop_postgres::PostgresShop::open(url.clone()).await?,
+            shop_postgres::PostgresShop::open(url.clone(), names.clone()).await?,
         )),
-        _ => Ok(Arc::new(shop_sqlite::SqliteShop::open(folder).await?)),
+        _ => Ok(Arc::new(
+            shop_sqlite::SqliteShop::open(folder, names.clone()).await?,
+        )),
     }
 }

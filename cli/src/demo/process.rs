@@ -8,17 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use outbox_broker_adapters::{LogBroker, LogSource};
-use outbox_core::Broker;
-use outbox_log_broker::Log;
 use outbox_relay::{Relay, RelayOptions};
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::place::LogPlace;
 use super::sabotage::Sabotage;
-use super::shop::Shop;
+use super::shop::{Names, Shop};
 use crate::exit::{Exit, Problem};
 
 /// The one destination.
@@ -41,7 +39,8 @@ impl Process {
     /// Starts relay and consumer.
     pub fn start(
         shop: &Arc<dyn Shop>,
-        log: &Arc<Log>,
+        place: &Arc<LogPlace>,
+        names: &Names,
         sabotage: &Arc<Sabotage>,
     ) -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -52,13 +51,13 @@ impl Process {
         let shutdown = CancellationToken::new();
         let relay = relay(
             Arc::clone(shop),
-            Arc::clone(log),
+            Arc::clone(place),
             Arc::clone(sabotage),
             shutdown.clone(),
         );
-        let source = Arc::new(LogSource::new(Arc::clone(log)));
         let (shop, token) = (Arc::clone(shop), shutdown.clone());
-        let consumer = async move { shop.bill(source, token).await };
+        let (place, group) = (Arc::clone(place), names.consumer.clone());
+        let consumer = async move { shop.bill(place.source(&group).await?, token).await };
         let (report, problems) = unbounded_channel();
         let tasks = [
             runtime.spawn(reported(relay, report.clone())),
@@ -110,12 +109,12 @@ async fn reported(
 
 async fn relay(
     shop: Arc<dyn Shop>,
-    log: Arc<Log>,
+    place: Arc<LogPlace>,
     sabotage: Arc<Sabotage>,
     shutdown: CancellationToken,
 ) -> Result<(), Problem> {
     let store = shop.store().await?.store;
-    let broker: Arc<dyn Broker> = sabotage.around(Arc::new(LogBroker::new(log)));
+    let broker = sabotage.around(place.broker().await?);
     let brokers = BTreeMap::from([(DESTINATION.to_owned(), broker)]);
     let options = RelayOptions {
         lease_ttl: LEASE_TTL,

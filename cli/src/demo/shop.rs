@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use outbox_consumer::{ConsumerError, HandlerError};
-use outbox_core::{InboxError, InvalidMessage, Message, Record, Source};
+use outbox_core::{InboxError, InvalidMessage, Message, Record, Source, TopicPattern};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -13,10 +13,36 @@ use super::plan::PlannedOrder;
 use crate::exit::{Exit, Problem};
 use crate::store::OpenStore;
 
-/// Topic of all messages.
-pub const TOPIC: &str = "orders.placed";
-/// Name of the consumer, and so of its group.
-pub const CONSUMER: &str = "billing";
+/// What things are called in the log.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// Topic of all messages.
+    pub topic: String,
+    /// The consumer, and so its group.
+    pub consumer: String,
+    /// Group of whoever looks how far it is.
+    pub onlooker: String,
+}
+
+impl Names {
+    /// Of a log of the demo's own, or of one that others use too: then names that they do not have.
+    pub fn new(shared: bool) -> Self {
+        let prefix = match shared {
+            true => format!("outbox-demo-{:08x}-", rand::random::<u32>()),
+            false => String::new(),
+        };
+        Self {
+            topic: format!("{prefix}orders.placed"),
+            consumer: format!("{prefix}billing"),
+            onlooker: format!("{prefix}onlooker"),
+        }
+    }
+
+    /// The topic, as destinations and consumers name it.
+    pub fn patterns(&self) -> Vec<TopicPattern> {
+        vec![self.topic.parse().expect("a topic is a pattern")]
+    }
+}
 
 /// An order service and its billing, with their tables.
 #[async_trait]
@@ -103,19 +129,19 @@ impl OrderPlaced {
     ///
     /// # Errors
     /// Never in practice: the body is plain.
-    pub fn message(&self, order: &PlannedOrder) -> Result<Message, InvalidMessage> {
-        Ok(Message::json(TOPIC, self)?
+    pub fn message(&self, topic: &str, order: &PlannedOrder) -> Result<Message, InvalidMessage> {
+        Ok(Message::json(topic, self)?
             .key(self.customer)
             .id(order.message_id))
     }
 
     /// A second message, that must vanish with its savepoint.
-    pub fn coupon(&self) -> Result<Message, InvalidMessage> {
+    pub fn coupon(&self, topic: &str) -> Result<Message, InvalidMessage> {
         let coupon = Self {
             message_id: "coupon".to_owned(),
             ..*self
         };
-        Ok(Message::json(TOPIC, &coupon)?.key(self.customer))
+        Ok(Message::json(topic, &coupon)?.key(self.customer))
     }
 
     /// Reads it from a record.

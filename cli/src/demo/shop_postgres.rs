@@ -43,12 +43,13 @@ pub struct PostgresShop {
     shop_schema: String,
     outbox: Outbox,
     pool: PgPool,
+    names: Names,
 }
 
 impl PostgresShop {
     /// A shop in the database of `url`. Its schemas have a name of their own in each run, so that
     /// two demos, and a real outbox, may live beside it.
-    pub async fn open(url: Secret) -> Result<Self, Problem> {
+    pub async fn open(url: Secret, names: Names) -> Result<Self, Problem> {
         let run: u32 = rand::random();
         let outbox_schema = format!("outbox_demo_{run:08x}");
         let shop_schema = format!("{outbox_schema}_shop");
@@ -60,6 +61,7 @@ impl PostgresShop {
             shop_schema,
             outbox,
             pool,
+            names,
         })
     }
 
@@ -91,11 +93,15 @@ impl PostgresShop {
             .await
             .map_err(&failed)?;
         self.outbox
-            .enqueue(tx, body.message(order).map_err(message_problem)?)
+            .enqueue(
+                tx,
+                body.message(&self.names.topic, order)
+                    .map_err(message_problem)?,
+            )
             .await?;
         if order.fate == Fate::CommitWithoutCoupon {
             let mut savepoint = tx.begin().await.map_err(&failed)?;
-            let coupon = body.coupon().map_err(message_problem)?;
+            let coupon = body.coupon(&self.names.topic).map_err(message_problem)?;
             self.outbox.enqueue(&mut savepoint, coupon).await?;
             savepoint.rollback().await.map_err(&failed)?;
         }
@@ -180,8 +186,8 @@ impl Shop for PostgresShop {
             source,
             PostgresInbox::with_schema(pool, self.outbox_schema.as_str()),
         )
-        .name(CONSUMER)
-        .on(TOPIC, |record, mut tx| async move {
+        .name(&self.names.consumer)
+        .on(&self.names.topic, |record, mut tx| async move {
             let order = read_order(&record)?;
             sqlx::query(sql::INSERT_APPLIED)
                 .bind(&order.message_id)

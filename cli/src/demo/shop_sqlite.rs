@@ -39,11 +39,12 @@ pub struct SqliteShop {
     service: SqlitePool,
     consumer: SqlitePool,
     outbox: Outbox,
+    names: Names,
 }
 
 impl SqliteShop {
     /// A shop whose files are in `folder`.
-    pub async fn open(folder: &Path) -> Result<Self, Problem> {
+    pub async fn open(folder: &Path, names: Names) -> Result<Self, Problem> {
         let (service_file, consumer_file) = (folder.join("shop.db"), folder.join("billing.db"));
         Ok(Self {
             service: outbox_sqlite::pool(&service_file).await?,
@@ -51,6 +52,7 @@ impl SqliteShop {
             service_file,
             consumer_file,
             outbox: Outbox::default(),
+            names,
         })
     }
 
@@ -73,11 +75,15 @@ impl SqliteShop {
             .await
             .map_err(&failed)?;
         self.outbox
-            .enqueue(tx, body.message(order).map_err(message_problem)?)
+            .enqueue(
+                tx,
+                body.message(&self.names.topic, order)
+                    .map_err(message_problem)?,
+            )
             .await?;
         if order.fate == Fate::CommitWithoutCoupon {
             let mut savepoint = tx.begin().await.map_err(&failed)?;
-            let coupon = body.coupon().map_err(message_problem)?;
+            let coupon = body.coupon(&self.names.topic).map_err(message_problem)?;
             self.outbox.enqueue(&mut savepoint, coupon).await?;
             savepoint.rollback().await.map_err(&failed)?;
         }
@@ -153,8 +159,8 @@ impl Shop for SqliteShop {
     ) -> Result<(), Problem> {
         let pool = outbox_sqlite::pool(&self.consumer_file).await?;
         Consumer::new(source, SqliteInbox::new(pool))
-            .name(CONSUMER)
-            .on(TOPIC, |record, mut tx| async move {
+            .name(&self.names.consumer)
+            .on(&self.names.topic, |record, mut tx| async move {
                 let order = read_order(&record)?;
                 sqlx::query(sql::INSERT_APPLIED)
                     .bind(&order.message_id)

@@ -1,25 +1,24 @@
 //! What happens in the demo, from the first order to the last record read back.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use outbox_broker_adapters::LogSource;
 use outbox_core::{
     Destination, DestinationStatus, OnDead, Order, RequestAction, RetryPolicy, Selection, Source,
-    SourceError, Start, TopicPattern,
+    SourceError, Start,
 };
-use outbox_log_broker::{Log, LogOptions};
+use outbox_log_broker::Log;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{Entry, Ledgers};
+use super::place::LogPlace;
 use super::plan::{Plan, PlannedOrder};
 use super::process::{DESTINATION, Process};
 use super::sabotage::Sabotage;
-use super::shop::{CONSUMER, OrderPlaced, Shop};
+use super::shop::{Names, OrderPlaced, Shop};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, Unit};
 
@@ -45,8 +44,10 @@ pub struct Story<'a> {
     pub runtime: &'a Runtime,
     /// The business side.
     pub shop: &'a Arc<dyn Shop>,
-    /// Holds the log.
-    pub folder: &'a Path,
+    /// Where the log is.
+    pub place: &'a Arc<LogPlace>,
+    /// What things are called there.
+    pub names: &'a Names,
     /// How it speaks.
     pub output: Output,
 }
@@ -64,7 +65,8 @@ pub struct Told {
 /// The process at work, and what tells how it goes.
 struct Scene<'a> {
     story: &'a Story<'a>,
-    log: Arc<Log>,
+    /// Held open through all kills, when it is of this process.
+    log: Option<Arc<Log>>,
     sabotage: Arc<Sabotage>,
     process: Option<Process>,
     interrupted: CancellationToken,
@@ -80,7 +82,7 @@ impl Story<'_> {
             .block_on(async { crate::signals::shutdown() })?;
         let mut scene = Scene {
             story: self,
-            log: self.open_log()?,
+            log: self.runtime.block_on(self.place.open())?,
             sabotage: Sabotage::new(plan.kills.clone()),
             process: None,
             interrupted,
@@ -95,11 +97,12 @@ impl Story<'_> {
     }
 
     async fn prepare(&self, plan: &Plan) -> Result<(), Problem> {
+        self.place.check().await?;
         self.shop.prepare(&plan.orders).await?;
         let destination = Destination {
             name: DESTINATION.to_owned(),
-            patterns: all_topics(),
-            broker: "log:(in this process)".to_owned(),
+            patterns: self.names.patterns(),
+            broker: self.place.name(),
             order: Order::Key,
             on_dead: OnDead::BlockKey,
             retry: RetryPolicy::default(),
@@ -115,17 +118,12 @@ impl Story<'_> {
             .await?)
     }
 
-    fn open_log(&self) -> Result<Arc<Log>, Problem> {
-        Log::open(LogOptions::new(self.folder.join("log")))
-            .map_err(|e| Problem::new(Exit::Failed, format!("open the demo's log: {e}")))
-    }
-
     /// Reads all ledgers from the stores; the log from a fresh start, as its recovery left it.
     fn read_back(&self, kills: usize) -> Result<Told, Problem> {
-        let log = self.open_log()?;
         self.runtime.block_on(async {
             let books = self.shop.books().await?;
-            let log = read_log(&LogSource::new(log)).await.map_err(log_problem)?;
+            let source = self.place.source(&self.names.onlooker).await?;
+            let log = read_log(&*source, self.names).await.map_err(log_problem)?;
             let ledgers = Ledgers {
                 committed: books.committed,
                 rolled_back: books.rolled_back,
@@ -144,7 +142,8 @@ impl Story<'_> {
 impl Scene<'_> {
     fn start_process(&mut self) -> Result<(), Problem> {
         let shop = self.story.shop;
-        let process = Process::start(shop, &self.log, &self.sabotage)?;
+        let Story { place, names, .. } = self.story;
+        let process = Process::start(shop, place, names, &self.sabotage)?;
         self.process = Some(process);
         Ok(())
     }
@@ -199,7 +198,8 @@ impl Scene<'_> {
     /// An operator asks for some messages again; the inbox must recognise every one of them.
     fn some_again(&mut self) -> Result<bool, Problem> {
         let (shop, runtime) = (Arc::clone(self.story.shop), self.story.runtime);
-        let source = LogSource::new(Arc::clone(&self.log));
+        let names = self.story.names;
+        let source = runtime.block_on(self.story.place.source(&names.onlooker))?;
         let expected = runtime.block_on(async {
             let books = shop.books().await?;
             let ids: Vec<_> = books
@@ -217,7 +217,8 @@ impl Scene<'_> {
             Ok::<u64, Problem>(books.committed.len() as u64 + asked)
         })?;
         self.until(|runtime| {
-            let read = runtime.block_on(read_up_to(&source)).map_err(log_problem)?;
+            let read = runtime.block_on(read_up_to(&*source, names));
+            let read = read.map_err(log_problem)?;
             let done = read.caught_up && read.records >= expected;
             Ok(Progress {
                 done,
@@ -285,8 +286,11 @@ impl Scene<'_> {
         if let Some(process) = self.process.take() {
             process.stop(GRACE);
         }
-        let closed = Arc::downgrade(&self.log);
-        drop(self.log);
+        let Some(log) = self.log else {
+            return Ok(self.kills);
+        };
+        let closed = Arc::downgrade(&log);
+        drop(log);
         let deadline = Instant::now() + GRACE;
         // Tasks of killed processes are dropped by their own threads, which may take a moment.
         while closed.strong_count() > 0 {
@@ -331,10 +335,6 @@ async fn open_for_business(shop: &Arc<dyn Shop>, plan: &Plan) -> JoinSet<Result<
     clients
 }
 
-fn all_topics() -> Vec<TopicPattern> {
-    vec!["*".parse().expect("a star is a pattern")]
-}
-
 /// How far the consumer has read.
 struct Read {
     /// It has read every record that the log holds.
@@ -343,13 +343,13 @@ struct Read {
     records: u64,
 }
 
-async fn read_up_to(source: &LogSource) -> Result<Read, SourceError> {
+async fn read_up_to(source: &dyn Source, names: &Names) -> Result<Read, SourceError> {
     let mut read = Read {
         caught_up: true,
         records: 0,
     };
-    for partition in source.partitions(&all_topics()).await? {
-        let next = source.committed(CONSUMER, &partition).await?;
+    for partition in source.partitions(&names.patterns()).await? {
+        let next = source.committed(&names.consumer, &partition).await?;
         read.records += next.unsigned_abs();
         read.caught_up &= source.fetch(&partition, next, 1).await?.is_empty();
     }
@@ -357,9 +357,9 @@ async fn read_up_to(source: &LogSource) -> Result<Read, SourceError> {
 }
 
 /// Every record of the log. Offsets order a partition, and a key is in one partition.
-async fn read_log(source: &LogSource) -> Result<Vec<Entry>, SourceError> {
+async fn read_log(source: &dyn Source, names: &Names) -> Result<Vec<Entry>, SourceError> {
     let mut entries = Vec::new();
-    for partition in source.partitions(&all_topics()).await? {
+    for partition in source.partitions(&names.patterns()).await? {
         let mut offset = 0;
         loop {
             let records = source.fetch(&partition, offset, FETCH_BYTES).await?;
