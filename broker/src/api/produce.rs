@@ -113,8 +113,12 @@ pub(super) fn outcome(partition: &PartitionRecords) -> PartitionOutcome {
 /// The records without a key of a batch for a topic that is compacted, where a record is known by its
 /// key.
 fn without_key(call: &Call<'_>, partition: &PartitionRecords) -> Result<Vec<i32>, Refusal> {
-    let topic = call.shared.log.topic(&partition.topic);
-    if !topic.is_some_and(|options| options.cleanup.compacts()) {
+    let Some(options) = call.shared.log.topic(&partition.topic) else {
+        return Ok(Vec::new());
+    };
+    // What is too large is refused for that, by the log: as Kafka does, and unread.
+    let too_large = partition.records.len() > options.max_message_bytes as usize;
+    if !options.cleanup.compacts() || too_large {
         return Ok(Vec::new());
     }
     let unreadable = |error: DecodeError| match error {
