@@ -139,6 +139,18 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_cannot_be_read_is_refused_with_the_reason() {
+        for wrong in [
+            "postgres://foo@",
+            "postgres://foo@:5432/x",
+            "postgres://h:port/x",
+        ] {
+            let error = StoreUrl::parse(wrong).expect_err(wrong);
+            assert!(error.contains("is no address: "), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_store_is_refused_with_the_known_ones() {
         for wrong in [
             "mysql://a@b/c",

@@ -100,6 +100,18 @@ fn a_wrong_variable_or_flag_is_named() {
 }
 
 #[test]
+fn an_address_of_a_store_that_cannot_be_read_is_told_without_its_password() {
+    let place = Place::new();
+    for url in ["postgres://foo@", "postgres://app:hunter2@:5432/shop"] {
+        let ran = place.run(&["status", "--store", url]);
+        ran.ended_with(CONFIG)
+            .complained("failed to read the configuration: store.url: ")
+            .complained("is no address: ");
+        assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+    }
+}
+
+#[test]
 fn an_unknown_variable_is_warned_about() {
     let place = Place::new();
     let ran = place.run_with(&[("OUTBOX_STOER_URL", "x")], &["config", "check"]);

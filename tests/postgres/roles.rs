@@ -186,9 +186,14 @@ async fn an_operator_can_decide_everything_and_touch_no_message() {
     assert_eq!(store.adopt().await.expect("adopt"), ["d", "e"]);
 
     let mut operator = PgConnection::connect(&url).await.expect("connect");
+    let outgoing =
+        "insert into outbox.outgoing (id, topic, payload) values (gen_random_uuid(), 't', '')";
+    assert_eq!(outcome(&mut operator, outgoing).await, "ok");
+    assert_eq!(store.status().await.expect("status").last_seq, 4);
     denied(
         &mut operator,
         &[
+            "select * from outbox.outgoing",
             "insert into outbox.message (id, topic, payload) values (gen_random_uuid(), 't', '')",
             "update outbox.message set topic = 'x'",
             "delete from outbox.message",
