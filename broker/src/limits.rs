@@ -9,6 +9,9 @@ pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Smallest value that may be configured for it.
 pub const REQUEST_BYTES_MIN: usize = 64 * 1024;
 
+/// Largest value that may be configured for it: a request says its length as an i32.
+pub const REQUEST_BYTES_LIMIT: usize = i32::MAX as usize;
+
 /// Largest request other than Produce, in bytes. The decoded form of a request may take a hundred
 /// times its bytes, for an element of an array may be one byte on the wire.
 pub const CONTROL_BYTES_MAX: usize = 1024 * 1024;
@@ -47,6 +50,10 @@ pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Default for the number of connections. An idle one takes a few KiB and a file descriptor.
 pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// Largest value that may be configured for it; the operating system's own bound on open files is
+/// met long before.
+pub const CONNECTIONS_LIMIT: usize = 1_000_000;
 
 /// A request that has begun to arrive must be whole after this.
 pub const RECEIVE_TIME_MAX: Duration = Duration::from_secs(60);

@@ -89,14 +89,18 @@ impl BrokerOptions {
                     max,
                 }),
             };
-        let request_max = i32::MAX as usize;
         bound(
             "request_bytes_max",
             self.request_bytes_max,
             limits::REQUEST_BYTES_MIN,
-            request_max,
+            limits::REQUEST_BYTES_LIMIT,
         )?;
-        bound("connections_max", self.connections_max, 1, 1_000_000)
+        bound(
+            "connections_max",
+            self.connections_max,
+            1,
+            limits::CONNECTIONS_LIMIT,
+        )
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) enum TopicConfig {
     DeleteRetentionMs,
     MinCompactionLagMs,
     Flush,
+    Expire,
 }
 
 /// How a value is to be understood, as the numbers of DescribeConfigs.
@@ -79,7 +80,7 @@ pub(crate) const WITHOUT_EFFECT: &[(&str, &str, Kind)] = &[
 
 impl TopicConfig {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CleanupPolicy,
         Self::RetentionMs,
         Self::RetentionBytes,
@@ -89,9 +90,10 @@ impl TopicConfig {
         Self::DeleteRetentionMs,
         Self::MinCompactionLagMs,
         Self::Flush,
+        Self::Expire,
     ];
 
-    /// Kafka's name for it; `flush` is our own.
+    /// Kafka's name for it; `flush` and `expire` are our own.
     pub fn name(self) -> &'static str {
         match self {
             Self::CleanupPolicy => "cleanup.policy",
@@ -103,6 +105,7 @@ impl TopicConfig {
             Self::DeleteRetentionMs => "delete.retention.ms",
             Self::MinCompactionLagMs => "min.compaction.lag.ms",
             Self::Flush => "flush",
+            Self::Expire => "expire",
         }
     }
 
@@ -110,6 +113,7 @@ impl TopicConfig {
         match self {
             Self::CleanupPolicy => Kind::List,
             Self::TimestampType | Self::Flush => Kind::String,
+            Self::Expire => Kind::Boolean,
             Self::MaxMessageBytes | Self::SegmentBytes => Kind::Int,
             _ => Kind::Long,
         }
@@ -142,6 +146,7 @@ impl TopicConfig {
                 Flush::Sync => "sync".to_owned(),
                 Flush::Async => "async".to_owned(),
             },
+            Self::Expire => options.expire.to_string(),
         }
     }
 
@@ -173,6 +178,10 @@ impl TopicConfig {
                     _ => return Err(not(self, text, "sync or async")),
                 }
             }
+            Self::Expire => {
+                let parsed = text.parse();
+                options.expire = parsed.map_err(|_| not(self, text, "true or false"))?;
+            }
         }
         Ok(())
     }
@@ -191,6 +200,7 @@ impl TopicConfig {
             }
             Self::MinCompactionLagMs => options.compaction_lag_ms = defaults.compaction_lag_ms,
             Self::Flush => options.flush = defaults.flush,
+            Self::Expire => options.expire = defaults.expire,
         }
     }
 
@@ -305,6 +315,7 @@ mod tests {
             cleanup: Cleanup::CompactAndDelete,
             flush: Flush::Async,
             timestamps: Timestamps::Append,
+            expire: true,
             ..TopicOptions::default()
         };
         let mut read = TopicOptions::default();
@@ -326,6 +337,7 @@ mod tests {
             super::set(&mut options, &defaults, name, Some(value)).unwrap_err()
         };
         assert!(set("flush", "later").contains("sync or async"));
+        assert!(set("expire", "1").contains("true or false"));
         assert!(set("cleanup.policy", "").contains("delete, compact or both"));
         assert!(set("retention.ms", "-2").contains("a whole number"));
         assert!(set("no.such", "1").contains("not a setting"));

@@ -58,6 +58,62 @@ fn a_value_out_of_bounds_is_named_with_the_bounds() {
 }
 
 #[test]
+fn a_value_of_the_broker_out_of_bounds_is_named_with_the_bounds() {
+    for (line, complaint) in [
+        (
+            "partitions = 0",
+            "2:14: partitions is 0, allowed are 1 to 10000",
+        ),
+        (
+            "retention = \"1ms\"",
+            "2:13: retention is 1ms, allowed are 1s to 315360000s",
+        ),
+        (
+            "retention_bytes = 0",
+            "2:19: retention_bytes is 0, allowed are 1 to ",
+        ),
+        (
+            "expire = \"soon\"",
+            "2:10: broker.expire: invalid type: string",
+        ),
+        (
+            "connections_max = 0",
+            "2:19: connections_max is 0, allowed are 1 to 1000000",
+        ),
+        (
+            "request_bytes_max = 1",
+            "2:21: request_bytes_max is 1, allowed are 65536 to 2147483647",
+        ),
+        (
+            "transaction_timeout_max = \"25d\"",
+            "2:27: transaction_timeout_max is 2160000s, allowed are 1s to 2073600s",
+        ),
+        (
+            "transactional_id_expiry = \"0s\"",
+            "2:27: transactional_id_expiry is 0ns, allowed are 1s to 315360000s",
+        ),
+        (
+            "producer_expiry = \"1\"",
+            "2:19: broker.producer_expiry: \"1\" is not a length of time",
+        ),
+    ] {
+        check(&format!("[broker]\n{line}\n"))
+            .ended_with(CONFIG)
+            .complained(&format!("outbox.toml:{complaint}"));
+    }
+    let place = Place::new();
+    let variable = [("OUTBOX_BROKER_PRODUCER_EXPIRY", "5ms")];
+    place
+        .run_with(&variable, &["broker"])
+        .ended_with(CONFIG)
+        .complained("OUTBOX_BROKER_PRODUCER_EXPIRY: producer_expiry is 5ms, allowed are 1s to");
+    place
+        .run(&["broker", "--retention", "0s"])
+        .ended_with(CONFIG)
+        .complained("--retention: retention is 0ns");
+}
+
+#[test]
 fn two_destinations_of_one_name_are_refused_at_the_second() {
     let one = "[[destination]]\nname = \"a\"\ntopics = [\"*\"]\nbroker = \"log:./log\"\n";
     check(&format!("{one}{one}"))

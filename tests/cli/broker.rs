@@ -191,6 +191,43 @@ fn topics_are_created_listed_described_altered_and_deleted() {
 }
 
 #[test]
+fn a_new_topic_is_as_the_broker_is_configured_unless_its_creator_says_otherwise() {
+    let place = Place::new();
+    place.write(
+        "outbox.toml",
+        "[broker]\nretention = \"7d\"\nretention_bytes = 1000000\nexpire = true\n",
+    );
+    let served = Served::start(&place, &[]);
+    served.run(&["topic", "create", "plain"]).ended_with(0);
+    let own = [
+        "topic",
+        "create",
+        "own",
+        "--set",
+        "retention.ms=-1",
+        "--set",
+        "expire=false",
+    ];
+    served.run(&own).ended_with(0);
+    let settings = |topic: &str| {
+        let described = served.run(&["topic", "describe", topic]);
+        let configs = described.ended_with(0).json()["configs"].clone();
+        let configs = configs.as_array().expect("a list").clone();
+        ["retention.ms", "retention.bytes", "expire"].map(|name| {
+            let found = configs.iter().find(|c| c["name"] == name);
+            found.expect(name)["value"].clone()
+        })
+    };
+    assert_eq!(settings("plain"), ["604800000", "1000000", "true"]);
+    assert_eq!(settings("own"), ["-1", "1000000", "false"]);
+    let wrong = ["topic", "alter", "own", "--set", "expire=soon"];
+    served
+        .run(&wrong)
+        .ended_with(7)
+        .complained("expire is \\\"soon\\\", it must be true or false");
+}
+
+#[test]
 fn groups_are_listed_described_put_elsewhere_and_deleted() {
     let place = Place::new();
     fill_and_commit(&place);

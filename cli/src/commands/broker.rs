@@ -89,6 +89,10 @@ fn options(settings: &Settings) -> BrokerOptions {
     options.allow_anonymous_network = broker.allow_anonymous_network;
     options.auto_create_topics = broker.auto_create_topics;
     options.topic.partitions = broker.partitions;
+    let retention = broker.retention.map(|length| length.as_millis());
+    options.topic.retention_ms = retention.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX));
+    options.topic.retention_bytes = broker.retention_bytes;
+    options.topic.expire = broker.expire;
     options.connections_max = broker.connections_max;
     options.request_bytes_max = broker.request_bytes_max;
     let delay = broker.group_initial_delay.as_millis();

@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use outbox_core::{OnDead, Order, TopicPattern};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::access::{AllowSection, TlsSection, UserSection};
+use super::broker::BrokerSection;
 use super::setting::Setting;
 use super::value::{Name, SecretRef, Span, StartAt};
 
@@ -35,7 +35,6 @@ impl File {
     /// The settings that the file gives.
     pub fn given(&self) -> impl Iterator<Item = Setting> {
         let (store, relay, alerts) = (&self.store, &self.relay, &self.alerts);
-        let broker = &self.broker;
         [
             (Setting::StoreUrl, store.url.is_some()),
             (Setting::StoreSchema, store.schema.is_some()),
@@ -46,47 +45,6 @@ impl File {
             (Setting::RelayLeaseTtl, relay.lease_ttl.is_some()),
             (Setting::RelayPageRows, relay.page_rows.is_some()),
             (Setting::RelayPageBytes, relay.page_bytes.is_some()),
-            (Setting::BrokerDataDir, broker.data_dir.is_some()),
-            (Setting::BrokerListen, broker.listen.is_some()),
-            (Setting::BrokerAdvertise, broker.advertise.is_some()),
-            (
-                Setting::BrokerAllowAnonymousNetwork,
-                broker.allow_anonymous_network.is_some(),
-            ),
-            (
-                Setting::BrokerAutoCreateTopics,
-                broker.auto_create_topics.is_some(),
-            ),
-            (Setting::BrokerPartitions, broker.partitions.is_some()),
-            (
-                Setting::BrokerConnectionsMax,
-                broker.connections_max.is_some(),
-            ),
-            (
-                Setting::BrokerRequestBytesMax,
-                broker.request_bytes_max.is_some(),
-            ),
-            (
-                Setting::BrokerGroupInitialDelay,
-                broker.group_initial_delay.is_some(),
-            ),
-            (Setting::BrokerHttpListen, broker.http_listen.is_some()),
-            (
-                Setting::BrokerHttpAllowRemote,
-                broker.http_allow_remote.is_some(),
-            ),
-            (
-                Setting::BrokerTransactionTimeoutMax,
-                broker.transaction_timeout_max.is_some(),
-            ),
-            (
-                Setting::BrokerTransactionalIdExpiry,
-                broker.transactional_id_expiry.is_some(),
-            ),
-            (
-                Setting::BrokerProducerExpiry,
-                broker.producer_expiry.is_some(),
-            ),
             (
                 Setting::MaintenanceRetention,
                 self.maintenance.retention.is_some(),
@@ -101,6 +59,7 @@ impl File {
             (Setting::AlertsCommand, alerts.command.is_some()),
         ]
         .into_iter()
+        .chain(self.broker.given())
         .filter_map(|(setting, given)| given.then_some(setting))
     }
 }
@@ -180,46 +139,6 @@ pub struct RelaySection {
     pub page_rows: Option<Spanned<usize>>,
     /// Bytes of a page.
     pub page_bytes: Option<Spanned<usize>>,
-}
-
-/// `[broker]`
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BrokerSection {
-    /// Folder of the log.
-    pub data_dir: Option<PathBuf>,
-    /// Where clients connect.
-    pub listen: Option<SocketAddr>,
-    /// Host and port that clients are told.
-    pub advertise: Option<Spanned<String>>,
-    /// Serve anybody who reaches an address that is reachable from outside.
-    pub allow_anonymous_network: Option<bool>,
-    /// A topic that a client asks for comes into being.
-    pub auto_create_topics: Option<bool>,
-    /// Partitions of a topic.
-    pub partitions: Option<Spanned<usize>>,
-    /// Connections at a time.
-    pub connections_max: Option<usize>,
-    /// Largest request.
-    pub request_bytes_max: Option<usize>,
-    /// How long the first member of a group waits for others.
-    pub group_initial_delay: Option<Span>,
-    /// Address of `/livez`, `/readyz` and `/metrics`.
-    pub http_listen: Option<SocketAddr>,
-    /// That address may be one that is reachable from outside.
-    pub http_allow_remote: Option<bool>,
-    /// The longest timeout that a transaction may ask for.
-    pub transaction_timeout_max: Option<Span>,
-    /// When a transactional id that is idle is forgotten.
-    pub transactional_id_expiry: Option<Span>,
-    /// When a producer that is idle is forgotten.
-    pub producer_expiry: Option<Span>,
-    /// `[broker.tls]`
-    pub tls: Option<TlsSection>,
-    /// `[[broker.user]]`
-    pub user: Vec<UserSection>,
-    /// `[[broker.allow]]`
-    pub allow: Vec<AllowSection>,
 }
 
 /// `[maintenance]`

@@ -1,6 +1,7 @@
 //! Settings: flags over `OUTBOX_*` variables over `outbox.toml` over defaults.
 
 mod access;
+mod broker;
 pub mod file;
 pub mod setting;
 pub mod value;
@@ -10,12 +11,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use outbox_broker::{Advertised, SecurityOptions};
 use outbox_core::{Destination, OnDead, Order, PageLimit, RetryPolicy, Start, limits};
 
 use crate::exit::{Exit, Problem};
+pub use broker::BrokerSettings;
 use file::{DestinationSection, Document, File, FileError, RetrySection};
-use outbox_log_broker::{LogOptions, TopicOptions};
 use outbox_relay::Schedule;
 pub use setting::Setting;
 pub use value::Secret;
@@ -35,10 +35,6 @@ pub const DEFAULT_STORE: &str = "sqlite:./outbox-data/outbox.db";
 pub const DEFAULT_BROKER: &str = "log:./outbox-data/log";
 /// The folder of the log that `outbox broker` serves when none is configured.
 pub const DEFAULT_LOG: &str = "./outbox-data/log";
-
-/// How long the first member of a consumer group waits for others, when nobody says otherwise:
-/// Kafka's default.
-const GROUP_INITIAL_DELAY: Duration = Duration::from_secs(3);
 
 /// Everything a command may need, checked.
 #[derive(Clone, Debug)]
@@ -98,41 +94,6 @@ pub struct RelaySettings {
     pub page: PageLimit,
 }
 
-/// How `outbox broker` serves the bundled log.
-#[derive(Clone, Debug)]
-pub struct BrokerSettings {
-    /// The log's folder.
-    pub data_dir: PathBuf,
-    /// Where clients connect.
-    pub listen: SocketAddr,
-    /// What clients are told to connect to; `None`: the address above.
-    pub advertise: Option<Advertised>,
-    /// Whoever reaches the address may do everything.
-    pub allow_anonymous_network: bool,
-    /// A topic that a client asks for comes into being.
-    pub auto_create_topics: bool,
-    /// Partitions of a topic when nobody says otherwise.
-    pub partitions: u32,
-    /// Connections at a time.
-    pub connections_max: usize,
-    /// Largest request.
-    pub request_bytes_max: usize,
-    /// How long the first member of a group waits for others.
-    pub group_initial_delay: Duration,
-    /// Address of `/livez`, `/readyz` and `/metrics`; `None`: not served.
-    pub http_listen: Option<SocketAddr>,
-    /// That address may be one that is reachable from outside.
-    pub http_allow_remote: bool,
-    /// The longest timeout that a transaction may ask for.
-    pub transaction_timeout_max: Duration,
-    /// When a transactional id that is idle is forgotten.
-    pub transactional_id_expiry: Duration,
-    /// When a producer that is idle is forgotten.
-    pub producer_expiry: Duration,
-    /// Who may connect, and what for.
-    pub security: SecurityOptions,
-}
-
 /// How the house is kept.
 #[derive(Clone, Debug)]
 pub struct MaintenanceSettings {
@@ -157,7 +118,6 @@ pub struct Alerts {
 
 impl Default for Settings {
     fn default() -> Self {
-        let log = LogOptions::new(DEFAULT_LOG);
         Self {
             file: None,
             store: StoreSettings {
@@ -173,23 +133,7 @@ impl Default for Settings {
                 lease_ttl: Duration::from_secs(5),
                 page: PageLimit::default(),
             },
-            broker: BrokerSettings {
-                data_dir: log.dir,
-                listen: SocketAddr::from(([127, 0, 0, 1], 9092)),
-                advertise: None,
-                allow_anonymous_network: false,
-                auto_create_topics: true,
-                partitions: TopicOptions::default().partitions,
-                connections_max: outbox_broker::limits::CONNECTIONS_MAX,
-                request_bytes_max: outbox_broker::limits::REQUEST_BYTES_MAX,
-                group_initial_delay: GROUP_INITIAL_DELAY,
-                http_listen: None,
-                http_allow_remote: false,
-                transaction_timeout_max: log.transaction_timeout_max,
-                transactional_id_expiry: log.transactional_id_expiry,
-                producer_expiry: log.producer_expiry,
-                security: SecurityOptions::default(),
-            },
+            broker: BrokerSettings::default(),
             maintenance: MaintenanceSettings {
                 retention: Duration::from_secs(7 * 86_400),
                 schedule: None,
@@ -349,75 +293,15 @@ impl Reader<'_> {
         if let Some(allow) = section.allow_remote {
             self.settings.relay.allow_remote = allow;
         }
-        if let Some(ttl) = section.lease_ttl {
-            self.settings.relay.lease_ttl =
-                self.checked(ttl.span().start, setting::lease_ttl(ttl.into_inner()))?;
-        }
-        if let Some(rows) = section.page_rows {
-            self.settings.relay.page.rows =
-                self.checked(rows.span().start, setting::page_rows(rows.into_inner()))?;
-        }
-        if let Some(bytes) = section.page_bytes {
-            self.settings.relay.page.bytes =
-                self.checked(bytes.span().start, setting::page_bytes(bytes.into_inner()))?;
-        }
-        Ok(())
-    }
-
-    fn broker(&mut self, section: file::BrokerSection) -> Result<(), String> {
-        let partitions = match section.partitions {
-            Some(count) => {
-                let checked = setting::partitions(*count.get_ref());
-                Some(self.checked(count.span().start, checked)?)
-            }
-            None => None,
-        };
-        let advertise = match section.advertise {
-            Some(text) => {
-                let parsed = text.get_ref().parse();
-                Some(self.checked(text.span().start, parsed)?)
-            }
-            None => None,
-        };
-        let secret = |setting: &str, secret: &value::SecretRef| {
-            secret.resolve(setting, |name| self.variables.get(name).cloned())
-        };
-        let security = access::security(section.tls, &section.user, section.allow, secret);
-        let security = security.map_err(|error| format!("{}: {error}", self.path()))?;
-        let broker = &mut self.settings.broker;
-        let default = broker.clone();
-        let span = |given: Option<value::Span>, default| given.map_or(default, |span| span.0);
-        *broker = BrokerSettings {
-            data_dir: section.data_dir.unwrap_or(default.data_dir),
-            listen: section.listen.unwrap_or(default.listen),
-            advertise: advertise.or(default.advertise),
-            allow_anonymous_network: section
-                .allow_anonymous_network
-                .unwrap_or(default.allow_anonymous_network),
-            auto_create_topics: section
-                .auto_create_topics
-                .unwrap_or(default.auto_create_topics),
-            partitions: partitions.unwrap_or(default.partitions),
-            connections_max: section.connections_max.unwrap_or(default.connections_max),
-            request_bytes_max: section
-                .request_bytes_max
-                .unwrap_or(default.request_bytes_max),
-            group_initial_delay: span(section.group_initial_delay, default.group_initial_delay),
-            http_listen: section.http_listen.or(default.http_listen),
-            http_allow_remote: section
-                .http_allow_remote
-                .unwrap_or(default.http_allow_remote),
-            transaction_timeout_max: span(
-                section.transaction_timeout_max,
-                default.transaction_timeout_max,
-            ),
-            transactional_id_expiry: span(
-                section.transactional_id_expiry,
-                default.transactional_id_expiry,
-            ),
-            producer_expiry: span(section.producer_expiry, default.producer_expiry),
-            security,
-        };
+        let mut relay = self.settings.relay.clone();
+        self.put(&mut relay.lease_ttl, section.lease_ttl, setting::lease_ttl)?;
+        self.put(&mut relay.page.rows, section.page_rows, setting::page_rows)?;
+        self.put(
+            &mut relay.page.bytes,
+            section.page_bytes,
+            setting::page_bytes,
+        )?;
+        self.settings.relay = relay;
         Ok(())
     }
 
@@ -540,6 +424,20 @@ impl Reader<'_> {
     fn web_address(&self, name: &str, reference: &value::SecretRef) -> Result<Secret, String> {
         setting::http_url(self.secret(name, reference)?)
             .map_err(|e| format!("{}: {name} {e}", self.path()))
+    }
+
+    /// Puts a checked value in the place of a default, if the file has one.
+    fn put<W, T>(
+        &self,
+        place: &mut T,
+        written: Option<toml::Spanned<W>>,
+        check: impl Fn(W) -> Result<T, String>,
+    ) -> Result<(), String> {
+        if let Some(written) = written {
+            let at = written.span().start;
+            *place = self.checked(at, check(written.into_inner()))?;
+        }
+        Ok(())
     }
 
     fn checked<T>(&self, at: usize, value: Result<T, String>) -> Result<T, String> {

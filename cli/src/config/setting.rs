@@ -1,9 +1,8 @@
 //! The settings that a variable or a flag may override, each with its one name everywhere.
 
 use super::value::{Name, Secret, Span};
-use super::{Alerts, BrokerSettings, Settings};
+use super::{Alerts, Settings};
 use outbox_core::limits;
-use outbox_log_broker::limits::PARTITIONS_MAX;
 use outbox_relay::{InvalidSchedule, Schedule};
 
 /// Smallest lease TTL: below it an ordinary pause of the machine costs the lease.
@@ -50,6 +49,12 @@ pub enum Setting {
     BrokerAutoCreateTopics,
     /// `broker.partitions`
     BrokerPartitions,
+    /// `broker.retention`
+    BrokerRetention,
+    /// `broker.retention_bytes`
+    BrokerRetentionBytes,
+    /// `broker.expire`
+    BrokerExpire,
     /// `broker.connections_max`
     BrokerConnectionsMax,
     /// `broker.request_bytes_max`
@@ -82,7 +87,7 @@ pub enum Setting {
 
 impl Setting {
     /// All of them, in the order of the file.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 32] = [
         Self::StoreUrl,
         Self::StoreSchema,
         Self::StorePooled,
@@ -98,6 +103,9 @@ impl Setting {
         Self::BrokerAllowAnonymousNetwork,
         Self::BrokerAutoCreateTopics,
         Self::BrokerPartitions,
+        Self::BrokerRetention,
+        Self::BrokerRetentionBytes,
+        Self::BrokerExpire,
         Self::BrokerConnectionsMax,
         Self::BrokerRequestBytesMax,
         Self::BrokerGroupInitialDelay,
@@ -132,6 +140,9 @@ impl Setting {
             Self::BrokerAllowAnonymousNetwork => "broker.allow_anonymous_network",
             Self::BrokerAutoCreateTopics => "broker.auto_create_topics",
             Self::BrokerPartitions => "broker.partitions",
+            Self::BrokerRetention => "broker.retention",
+            Self::BrokerRetentionBytes => "broker.retention_bytes",
+            Self::BrokerExpire => "broker.expire",
             Self::BrokerConnectionsMax => "broker.connections_max",
             Self::BrokerRequestBytesMax => "broker.request_bytes_max",
             Self::BrokerGroupInitialDelay => "broker.group_initial_delay",
@@ -185,36 +196,11 @@ impl Setting {
             Self::RelayPageBytes => relay.page.bytes = page_bytes(number(text)?)?,
             Self::MaintenanceRetention => maintenance.retention = text.parse::<Span>()?.0,
             Self::MaintenanceSchedule => maintenance.schedule = Some(schedule(text)?),
-            _ => match self.key().starts_with("broker.") {
-                true => self.set_broker(broker, text)?,
-                false => self.set_alert(alerts, text)?,
-            },
-        }
-        Ok(())
-    }
-
-    fn set_broker(self, broker: &mut BrokerSettings, text: &str) -> Result<(), String> {
-        match self {
-            Self::BrokerDataDir => broker.data_dir = text.into(),
-            Self::BrokerListen => broker.listen = address(text)?,
-            Self::BrokerAdvertise => broker.advertise = Some(text.parse()?),
-            Self::BrokerAllowAnonymousNetwork => broker.allow_anonymous_network = boolean(text)?,
-            Self::BrokerAutoCreateTopics => broker.auto_create_topics = boolean(text)?,
-            Self::BrokerPartitions => broker.partitions = partitions(number(text)?)?,
-            Self::BrokerConnectionsMax => broker.connections_max = number(text)?,
-            Self::BrokerGroupInitialDelay => {
-                broker.group_initial_delay = text.parse::<Span>()?.0;
+            _ => {
+                if !broker.set(self, text)? {
+                    self.set_alert(alerts, text)?;
+                }
             }
-            Self::BrokerHttpListen => broker.http_listen = Some(address(text)?),
-            Self::BrokerHttpAllowRemote => broker.http_allow_remote = boolean(text)?,
-            Self::BrokerTransactionTimeoutMax => {
-                broker.transaction_timeout_max = text.parse::<Span>()?.0;
-            }
-            Self::BrokerTransactionalIdExpiry => {
-                broker.transactional_id_expiry = text.parse::<Span>()?.0;
-            }
-            Self::BrokerProducerExpiry => broker.producer_expiry = text.parse::<Span>()?.0,
-            _ => broker.request_bytes_max = number(text)?,
         }
         Ok(())
     }
@@ -270,16 +256,6 @@ pub fn page_rows(rows: usize) -> Result<usize, String> {
     }
 }
 
-/// Checks the partitions of a topic.
-pub fn partitions(count: usize) -> Result<u32, String> {
-    match u32::try_from(count) {
-        Ok(count) if (1..=PARTITIONS_MAX).contains(&count) => Ok(count),
-        _ => Err(format!(
-            "partitions is {count}, allowed are 1 to {PARTITIONS_MAX}"
-        )),
-    }
-}
-
 /// Checks the bytes of a page: it must hold any one message.
 pub fn page_bytes(bytes: usize) -> Result<usize, String> {
     match bytes {
@@ -299,17 +275,17 @@ pub fn http_url(url: Secret) -> Result<Secret, String> {
     }
 }
 
-fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+pub(super) fn address(text: &str) -> Result<std::net::SocketAddr, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not an address: write 127.0.0.1:9464"))
 }
 
-fn number(text: &str) -> Result<usize, String> {
+pub(super) fn number(text: &str) -> Result<usize, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not a whole number"))
 }
 
-fn boolean(text: &str) -> Result<bool, String> {
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is not true or false"))
 }
