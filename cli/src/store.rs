@@ -31,7 +31,7 @@ impl StoreUrl {
             Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
                 match url.parse::<PgConnectOptions>() {
                     Ok(_) => Ok(Self::Postgres(url.to_owned())),
-                    Err(error) => Err(format!("store.url: {error}: {known}")),
+                    Err(error) => Err(format!("store.url: it is no address: {error}: {known}")),
                 }
             }
             Some(("sqlite", rest)) => match rest.strip_prefix("//").unwrap_or(rest) {
