@@ -3,6 +3,7 @@
 mod bad_config;
 mod bad_store;
 mod broker;
+mod broker_kills;
 mod demo;
 mod documents;
 mod harness;

@@ -94,20 +94,8 @@ impl Process {
     ///
     /// # Errors
     /// When it ends or is not ready within `patience`: with the end of its log.
-    pub fn spawn(&mut self, mut command: Command, patience: Duration) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let child = command
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("failed to start {}", self.name))?;
-        if let Some(reaper) = &mut self.reaper.stdin {
-            writeln!(reaper, "{}", child.id())?;
-        }
-        self.child = Some(child);
+    pub fn spawn(&mut self, command: Command, patience: Duration) -> Result<()> {
+        self.launch(command)?;
         let started = Instant::now();
         while !self.answers_api_versions().unwrap_or(false) {
             if let Some(status) = self
@@ -128,6 +116,27 @@ impl Process {
             }
             std::thread::sleep(LOOK_EVERY);
         }
+        Ok(())
+    }
+
+    /// Starts the server and does not wait for it.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(&mut self, mut command: Command) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = command
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("failed to start {}", self.name))?;
+        if let Some(reaper) = &mut self.reaper.stdin {
+            writeln!(reaper, "{}", child.id())?;
+        }
+        self.child = Some(child);
         Ok(())
     }
 
