@@ -3,6 +3,7 @@
 //! Every relay computes it for itself from the same board, without talking to the others. Claims
 //! are compare-and-swap, so that a race costs a round and never a double lead.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use outbox_core::LeaseRow;
@@ -36,7 +37,9 @@ pub(crate) struct Plan {
 }
 
 /// Shares the destinations evenly: with `d` destinations and `n` live relays everybody leads
-/// `d / n`, and the first `d % n` by name one more.
+/// `d / n`, and `d % n` of them one more: those that lead the most already, so that a lease moves
+/// only where that makes the shares more even. A relay that comes, or comes back, takes nothing
+/// from one that leads no more than its share.
 pub(crate) fn balance(view: &View<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut shared = Vec::new();
@@ -61,11 +64,12 @@ pub(crate) fn balance(view: &View<'_>) -> Plan {
 }
 
 fn share(view: &View<'_>, shared: &[&LeaseRow], plan: &mut Plan) {
-    let quota = quota(view.me, view.live, shared.len());
     let mine: Vec<_> = shared
         .iter()
         .filter(|l| view.led.contains(&l.destination))
         .collect();
+    let shares = Shares::of(view, shared);
+    let quota = shares.quota(view.me);
     if mine.len() < quota {
         let free = shared
             .iter()
@@ -74,7 +78,7 @@ fn share(view: &View<'_>, shared: &[&LeaseRow], plan: &mut Plan) {
         plan.take.extend(free.take(wanted).map(|l| (*l).clone()));
     } else if mine.len() > quota {
         // Only as many as somebody has room for, or they would lie idle.
-        let excess = (mine.len() - quota).min(room_elsewhere(view, shared));
+        let excess = (mine.len() - quota).min(shares.room_elsewhere(view));
         let handed = mine.iter().rev().take(excess);
         plan.release.extend(handed.map(|l| l.destination.clone()));
     }
@@ -91,30 +95,56 @@ fn is_free(lease: &LeaseRow, view: &View<'_>) -> bool {
     }
 }
 
-fn quota(instance: &str, live: &BTreeSet<String>, destinations: usize) -> usize {
-    let relays = live.len().max(1);
-    let rank = live.iter().position(|i| i == instance).unwrap_or(relays);
-    destinations / relays + usize::from(rank < destinations % relays)
+/// How many leases each live relay holds, and how many it is due.
+struct Shares<'a> {
+    /// By what they hold, most first, and then by name.
+    relays: Vec<(usize, &'a str)>,
+    /// Leases that lie free or soon will.
+    free: usize,
+    destinations: usize,
 }
 
-/// How many leases the other live relays are short of, less those that lie free or soon will.
-fn room_elsewhere(view: &View<'_>, shared: &[&LeaseRow]) -> usize {
-    let mut held: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut free = 0;
-    for lease in shared {
-        match lease.owner.as_deref() {
-            _ if view.leaving.contains(&lease.destination) => free += 1,
-            Some(owner) if view.live.contains(owner) => *held.entry(owner).or_default() += 1,
-            _ if view.led.contains(&lease.destination) => {}
-            _ => free += 1,
+impl<'a> Shares<'a> {
+    fn of(view: &'a View<'_>, shared: &[&LeaseRow]) -> Self {
+        let mut held: BTreeMap<&str, usize> = view.live.iter().map(|i| (&**i, 0)).collect();
+        let mut free = 0;
+        for lease in shared {
+            let holder = match lease.owner.as_deref() {
+                _ if view.leaving.contains(&lease.destination) => None,
+                // Before the board shows what was claimed a moment ago.
+                _ if view.led.contains(&lease.destination) => Some(view.me),
+                owner => owner,
+            };
+            match holder.and_then(|holder| held.get_mut(holder)) {
+                Some(count) => *count += 1,
+                None => free += 1,
+            }
+        }
+        let mut relays: Vec<_> = held
+            .into_iter()
+            .map(|(name, count)| (count, name))
+            .collect();
+        relays.sort_by_key(|&(count, name)| (Reverse(count), name));
+        Self {
+            relays,
+            free,
+            destinations: shared.len(),
         }
     }
-    let others = view.live.iter().filter(|i| *i != view.me);
-    let short = others.map(|i| {
-        let has = held.get(i.as_str()).copied().unwrap_or_default();
-        quota(i, view.live, shared.len()).saturating_sub(has)
-    });
-    short.sum::<usize>().saturating_sub(free)
+
+    fn quota(&self, instance: &str) -> usize {
+        let relays = self.relays.len().max(1);
+        let rank = self.relays.iter().position(|(_, name)| *name == instance);
+        let extra = rank.is_some_and(|rank| rank < self.destinations % relays);
+        self.destinations / relays + usize::from(extra)
+    }
+
+    /// How many leases the other live relays are short of, less those that lie free or soon will.
+    fn room_elsewhere(&self, view: &View<'_>) -> usize {
+        let others = self.relays.iter().filter(|(_, name)| *name != view.me);
+        let short = others.map(|(has, name)| self.quota(name).saturating_sub(*has));
+        short.sum::<usize>().saturating_sub(self.free)
+    }
 }
 
 #[cfg(test)]
@@ -216,6 +246,30 @@ mod tests {
             for taken in plan_for("r0", &live, &leases).take {
                 prop_assert!(taken.owner.as_deref() != Some("r1"));
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_moves_where_shares_are_even(
+            shares in prop::collection::vec(0usize..2, 1..6), least in 0usize..4,
+        ) {
+            let live: BTreeSet<String> = (0..shares.len()).map(|i| format!("r{i}")).collect();
+            let owners = shares.iter().zip(&live)
+                .flat_map(|(more, relay)| std::iter::repeat_n(relay, least + more));
+            let mut leases: Vec<_> = owners.enumerate()
+                .map(|(n, owner)| lease(n, Some(owner)))
+                .collect();
+            prop_assert_eq!(round(&live, &mut leases), 0);
+        }
+    }
+
+    #[test]
+    fn a_relay_that_comes_back_takes_nothing_from_the_one_that_took_over() {
+        for heir in ["a", "z"] {
+            let live: BTreeSet<String> = [heir.to_owned(), "m".to_owned()].into();
+            let mut leases = [lease(0, Some(heir))];
+            assert_eq!(round(&live, &mut leases), 0, "{heir}");
         }
     }
 
