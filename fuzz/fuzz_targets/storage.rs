@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use outbox_fuzz::fixture::{DIR, WAL_FILE_BYTES, seal_state, seal_wal, unpack};
+use outbox_fuzz::fixture::{DIR, WAL_FILE_BYTES, seal_segment, seal_state, seal_wal, unpack};
 use outbox_fuzz::memory::Memory;
 use outbox_log_broker::{Append, Isolation, Log, LogOptions, Storage, verify_on};
 
@@ -37,6 +37,7 @@ fuzz_target!(
             for (path, bytes) in &mut files {
                 match path.extension() {
                     Some(extension) if extension == "wal" => seal_wal(bytes, *SEED),
+                    Some(extension) if extension == "log" => seal_segment(bytes),
                     None if path.ends_with("state") => seal_state(bytes),
                     _ => {}
                 }

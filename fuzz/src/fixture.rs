@@ -95,6 +95,21 @@ pub fn seal_wal(bytes: &mut [u8], seed: u32) {
     }
 }
 
+/// Makes the checksum of each record batch of a segment right.
+pub fn seal_segment(mut bytes: &mut [u8]) {
+    // Base offset and length stand before what the length counts.
+    while let Some(length) = bytes.get(8..12) {
+        let length = u32::from_be_bytes(length.try_into().expect("four bytes"));
+        let end = (length as usize).saturating_add(12);
+        let Some(batch) = bytes.get_mut(..end).filter(|batch| batch.len() > 21) else {
+            return;
+        };
+        let crc = crc32c::crc32c(&batch[21..]);
+        batch[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes = &mut bytes[end..];
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

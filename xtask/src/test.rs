@@ -31,6 +31,10 @@ pub fn everything() -> Result<bool> {
     setup::provide()?;
     let mut passed = step("format", &mut cargo(["fmt", "--all", "--check"]))?;
     passed &= step(
+        "format of the fuzz targets",
+        &mut cargo(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]),
+    )?;
+    passed &= step(
         "lints",
         &mut cargo([
             "clippy",
