@@ -4,15 +4,16 @@
 //! Produce requests: those overlap, in the order of the requests. Any other request runs when the
 //! answers before it have been sent, for clients count on its seeing what they did before.
 
+use std::io;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::api::{self, Call, Opened};
-use crate::codec::{Frame, FrameReader};
+use crate::codec::{Frame, FrameReader, Front, Reply};
 use crate::error::ConnectionError;
 use crate::limits::{RECEIVE_TIME_MAX, SEND_STALL_MAX};
 use crate::pipeline::Pipeline;
@@ -114,7 +115,7 @@ impl<W: Wire> Connection<W> {
                 }
                 // Boxed, or every idle connection would be as large as the largest handler.
                 let reply = Box::pin(api::answer(&call, api, body));
-                let mut reply = tokio::select! {
+                let reply = tokio::select! {
                     biased;
                     reply = reply => reply?,
                     // A member that is gone while it waits for its group may be waited for itself.
@@ -126,11 +127,11 @@ impl<W: Wire> Connection<W> {
                 // The client may just have logged in.
                 let limit = request_bytes_max(&self.shared, &self.session);
                 self.reader.set_request_bytes_max(limit);
-                send(&mut self.wire, &mut reply).await
+                send_reply(&mut self.wire, reply).await
             }
-            Opened::Refused(mut reply) => {
+            Opened::Refused(reply) => {
                 self.drain().await?;
-                send(&mut self.wire, &mut reply).await
+                send_reply(&mut self.wire, reply).await
             }
         }
     }
@@ -139,8 +140,8 @@ impl<W: Wire> Connection<W> {
     async fn answer(&mut self) -> Result<(), ConnectionError> {
         let answered = self.pipeline.answer_done(&self.shared, &mut self.out);
         if !self.out.is_empty() {
-            let mut answers: Bytes = self.out.split().freeze();
-            send(&mut self.wire, &mut answers).await?;
+            let answers = Reply::from(self.out.split().freeze());
+            send_reply(&mut self.wire, answers).await?;
         }
         answered
     }
@@ -187,7 +188,7 @@ async fn receive(
 }
 
 /// Waits without a buffer until there is something to be received.
-async fn first_bytes(reader: &mut FrameReader, wire: &mut impl Wire) -> std::io::Result<usize> {
+async fn first_bytes(reader: &mut FrameReader, wire: &mut impl Wire) -> io::Result<usize> {
     loop {
         wire.readable().await?;
         if let Some(count) = reader.receive(wire).now_or_never() {
@@ -206,13 +207,19 @@ fn received(count: usize) -> Result<Event, ConnectionError> {
 }
 
 /// Sends all of it. A client that takes nothing for too long is given up.
-async fn send(wire: &mut impl Wire, reply: &mut (impl Buf + Send)) -> Result<(), ConnectionError> {
-    while reply.has_remaining() {
-        match timeout(SEND_STALL_MAX, wire.write_buf(reply)).await {
-            Ok(sent) => match sent? {
-                0 => return Err(std::io::Error::from(std::io::ErrorKind::WriteZero).into()),
-                _ => continue,
-            },
+async fn send_reply(wire: &mut impl Wire, mut reply: Reply) -> Result<(), ConnectionError> {
+    while let Some(front) = reply.front() {
+        let sent = timeout(SEND_STALL_MAX, async {
+            match front {
+                Front::Last(mut run) => wire.write_buf(&mut run).await,
+                Front::Ahead(piece) => wire.send_ahead(piece).await,
+                Front::File(range) => wire.send_file(range).await,
+            }
+        });
+        match sent.await {
+            Ok(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error.into()),
             Err(_) => return Err(ConnectionError::SendStalled(SEND_STALL_MAX)),
         }
     }

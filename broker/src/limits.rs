@@ -45,6 +45,16 @@ pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// See [`FETCH_BYTES_MAX`].
 pub const FETCH_LEAN_BYTES: usize = 64 * 1024;
 
+/// Files that answers to Fetch hold open until they are sent. Beyond it the records are read into
+/// memory, so that readers who do not read do not use up the process' descriptors.
+pub const FETCH_FILES_MAX: usize = 256;
+
+/// Most bytes that one call sends of a file, so that others get their turn.
+pub const SEND_FILE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a file that are read at a time when a connection needs to have them in memory.
+pub const SEND_READ_BYTES: usize = 128 * 1024;
+
 /// Longest wait of a Fetch for records, whatever the client asks for.
 pub const FETCH_WAIT_MAX: Duration = Duration::from_secs(60);
 

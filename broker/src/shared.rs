@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub receive_room: Arc<Semaphore>,
     /// Room for records on their way out, in bytes; see [`limits::FETCH_BYTES_MAX`].
     pub fetch_room: Arc<Semaphore>,
+    /// Files that may be held open for answers; see [`limits::FETCH_FILES_MAX`].
+    pub fetch_files: Arc<Semaphore>,
     pub meters: Meters,
 }
 
@@ -54,6 +56,7 @@ impl Shared {
             stop: CancellationToken::new(),
             receive_room: Arc::new(Semaphore::new(frame_room(receive))),
             fetch_room: Arc::new(Semaphore::new(limits::FETCH_BYTES_MAX)),
+            fetch_files: Arc::new(Semaphore::new(limits::FETCH_FILES_MAX)),
             meters: Meters::new(APIS.iter().map(|api| (api.key as i16, api.name))),
         }
     }

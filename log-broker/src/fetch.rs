@@ -1,5 +1,7 @@
 //! Reads: one range of one file, checked before it is handed out.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use crate::batch::{BatchError, BatchHeader, HEADER_BYTES, Records};
@@ -9,15 +11,16 @@ use crate::index::{IndexEntry, follows};
 use crate::limits::{FETCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
 use crate::partition::Place;
 use crate::producer::Aborted;
+use crate::range::{self, FileRange};
 use crate::shared::Shared;
 use crate::storage::File;
 
 /// Whole record batches, as they were appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetched {
+pub struct Fetched<B = Bytes> {
     /// The batches, one behind the other; the first may begin before the offset asked for. Empty
     /// at the end of the partition.
-    pub batches: Bytes,
+    pub batches: B,
     /// First offset that the partition holds.
     pub first_offset: i64,
     /// Offset behind the last durable record.
@@ -50,11 +53,11 @@ pub struct AbortedTransaction {
 }
 
 /// What is asked for.
-struct Wish<'a> {
-    topic: &'a str,
-    partition: u32,
-    offset: i64,
-    isolation: Isolation,
+pub(crate) struct Wish<'a> {
+    pub topic: &'a str,
+    pub partition: u32,
+    pub offset: i64,
+    pub isolation: Isolation,
 }
 
 /// What the tables know of it.
@@ -70,7 +73,7 @@ struct Found {
 }
 
 impl Found {
-    fn into_fetched(self, batches: Bytes, upper: i64) -> Fetched {
+    fn into_fetched<B>(self, batches: B, upper: i64) -> Fetched<B> {
         let within = self.aborted.iter().filter(|a| a.first_offset < upper);
         let aborted = within.map(|a| AbortedTransaction {
             producer_id: a.producer_id,
@@ -95,43 +98,45 @@ pub struct OffsetAtTime {
     pub timestamp: i64,
 }
 
-/// Batches from the one that holds `offset` on, at most `max_bytes` but at least one batch.
-pub(crate) fn fetch(
-    shared: &Shared,
-    topic: &str,
-    partition: u32,
-    offset: i64,
-    max_bytes: usize,
-    isolation: Isolation,
-) -> Result<Fetched, FetchError> {
-    let mut wish = Wish {
-        topic,
-        partition,
-        offset,
-        isolation,
-    };
-    loop {
-        let mut found = wish.locate(shared)?;
-        let Some(place) = found.place.take() else {
-            return Ok(found.into_fetched(Bytes::new(), wish.offset));
-        };
-        let file = match place.open(&*shared.storage) {
-            Ok(file) => file,
-            // Retention took it since, or compaction, or the topic was deleted: look again.
-            Err(_) if wish.moved(shared, &place) => continue,
-            Err(e) => return Err(DiskError::new("open", &place.path(), e).into()),
-        };
-        let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
-        let (batches, upper) = wish.read(shared, &place, &*file, max_bytes, found.limit)?;
-        if !batches.is_empty() || place.state.end >= found.end_offset {
-            return Ok(found.into_fetched(batches, upper));
-        }
-        // Compaction left nothing from there to the segment's end.
-        wish.offset = place.state.end;
-    }
-}
-
 impl Wish<'_> {
+    /// Batches from the one that holds the offset on, at most `max_bytes` but at least one batch.
+    /// With `in_file` they may stay in their file.
+    pub fn fetch<B: From<Bytes>>(
+        mut self,
+        shared: &Shared,
+        max_bytes: usize,
+        in_file: Option<fn(FileRange) -> B>,
+    ) -> Result<Fetched<B>, FetchError> {
+        let max_bytes = max_bytes.min(FETCH_BYTES_MAX);
+        loop {
+            let mut found = self.locate(shared)?;
+            let Some(place) = found.place.take() else {
+                return Ok(found.into_fetched(Bytes::new().into(), self.offset));
+            };
+            let file = match place.open(&*shared.storage) {
+                Ok(file) => file,
+                // Retention took it since, or compaction, or the topic was deleted: look again.
+                Err(_) if self.moved(shared, &place) => continue,
+                Err(e) => return Err(DiskError::new("open", &place.path(), e).into()),
+            };
+            let start = place.entry(&*shared.storage, &*file)?;
+            if let Some(in_file) = in_file
+                && let Some(range) =
+                    range::find(&place, &file, &start, self.offset, max_bytes, found.limit)?
+            {
+                let upper = range.upper;
+                return Ok(found.into_fetched(in_file(range.range), upper));
+            }
+            let (batches, upper) =
+                self.read(shared, &place, &*file, &start, max_bytes, found.limit)?;
+            if !batches.is_empty() || place.state.end >= found.end_offset {
+                return Ok(found.into_fetched(batches.into(), upper));
+            }
+            // Compaction left nothing from there to the segment's end.
+            self.offset = place.state.end;
+        }
+    }
+
     fn locate(&self, shared: &Shared) -> Result<Found, FetchError> {
         let tables = shared.tables();
         let p = tables
@@ -183,13 +188,13 @@ impl Wish<'_> {
         shared: &Shared,
         place: &Place,
         file: &dyn File,
+        start: &IndexEntry,
         max_bytes: usize,
         limit: i64,
     ) -> Result<(Bytes, i64), FetchError> {
-        let start = place.entry(&*shared.storage, file)?;
         let len = max_bytes + INDEX_INTERVAL_BYTES as usize;
         let buf = shared.buffers.take();
-        let mut walk = Walk::new(place, file, buf, &start, len)?;
+        let mut walk = Walk::new(place, file, buf, start, len)?;
         let mut taken: Option<usize> = None;
         loop {
             let Some(header) = walk.next().map_err(|damage| self.corrupt(damage))? else {
@@ -225,6 +230,11 @@ impl Wish<'_> {
             checked.map_err(|e| self.corrupt(walk.damage(e.to_string())))?;
             taken.get_or_insert(at);
             walk.skip(&header);
+        }
+        if let Some(from) = taken {
+            let checked = &walk.place.checked;
+            let now = Instant::now();
+            checked.add(walk.start + from as u64, walk.start + walk.at as u64, now);
         }
         let batches = taken.map(|from| walk.buf.into_bytes(from..walk.at));
         Ok((batches.unwrap_or_default(), walk.offset))
@@ -351,14 +361,13 @@ pub(crate) fn offset_at_time(
     let file = place.open(&*shared.storage).during("open", &path)?;
     let mut offset = place.entry(&*shared.storage, &*file)?.offset.max(first);
     while offset < place.state.end {
-        let fetched = fetch(
-            shared,
+        let wish = Wish {
             topic,
             partition,
             offset,
-            INDEX_INTERVAL_BYTES as usize,
-            Isolation::Uncommitted,
-        )?;
+            isolation: Isolation::Uncommitted,
+        };
+        let fetched: Fetched = wish.fetch(shared, INDEX_INTERVAL_BYTES as usize, None)?;
         if fetched.batches.is_empty() {
             break;
         }

@@ -15,6 +15,7 @@
 use std::path::Path;
 
 use crate::batch::{BatchHeader, HEADER_BYTES};
+use crate::checksum::crc32c;
 use crate::error::{Context, Damage, DiskError};
 use crate::limits::{BATCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
 use crate::storage::{File, Mode, Storage, read_all};
@@ -133,7 +134,7 @@ impl Index {
             buf.extend_from_slice(&e.position.to_le_bytes());
             buf.extend_from_slice(&e.timestamp_before.to_le_bytes());
         }
-        let crc = crc32c::crc32c(&buf[8..]);
+        let crc = crc32c(&buf[8..]);
         buf[4..8].copy_from_slice(&crc.to_le_bytes());
         let file = storage.open(path, Mode::Truncate).during("create", path)?;
         file.write_at(&[std::io::IoSlice::new(&buf)], 0)
@@ -148,7 +149,7 @@ impl Index {
         let (head, body) = buf.split_first_chunk::<HEAD_BYTES>()?;
         let crc = u32::from_le_bytes(*head[4..].first_chunk()?);
         let covered = u64::from_le_bytes(*head[8..].first_chunk()?);
-        if head[..4] != *MAGIC || crc != crc32c::crc32c(&buf[8..]) || covered > segment_bytes {
+        if head[..4] != *MAGIC || crc != crc32c(&buf[8..]) || covered > segment_bytes {
             return None;
         }
         let entries = body.chunks_exact(ENTRY_BYTES).map(|e| {
@@ -188,7 +189,7 @@ fn walk_with(
     holes: bool,
     mut visit: impl FnMut(&IndexEntry),
 ) -> Result<Option<Damage>, DiskError> {
-    let mut window = Window::new(file, path, bytes);
+    let mut window = Window::new(file, path, bytes, WALK_BYTES);
     while index.covered < bytes {
         let position = index.covered;
         let problem = match BatchHeader::parse(window.at(position)?) {
@@ -228,33 +229,38 @@ pub(crate) fn follows(header: &BatchHeader, due: i64, holes: bool) -> bool {
 }
 
 /// A moving window on a file, so that small batches do not cost a read each.
-struct Window<'a> {
+pub(crate) struct Window<'a> {
     file: &'a dyn File,
     path: &'a Path,
     bytes: u64,
+    /// What is read at a time.
+    piece: usize,
     start: u64,
     buf: Vec<u8>,
 }
 
-impl<'a> Window<'a> {
-    const BYTES: usize = 256 * 1024;
+/// The window of a walk through a whole segment.
+const WALK_BYTES: usize = 256 * 1024;
 
-    fn new(file: &'a dyn File, path: &'a Path, bytes: u64) -> Self {
+impl<'a> Window<'a> {
+    /// On the first `bytes` of a file, of which `piece` are read at a time.
+    pub fn new(file: &'a dyn File, path: &'a Path, bytes: u64, piece: usize) -> Self {
         Self {
             file,
             path,
             bytes,
+            piece,
             start: 0,
             buf: Vec::new(),
         }
     }
 
     /// The bytes from `position` on, at least a batch's head if there is so much.
-    fn at(&mut self, position: u64) -> Result<&[u8], DiskError> {
+    pub fn at(&mut self, position: u64) -> Result<&[u8], DiskError> {
         let held = self.start + self.buf.len() as u64;
         let needed = (position + HEADER_BYTES as u64).min(self.bytes);
         if position < self.start || needed > held {
-            let len = (self.bytes - position).min(Self::BYTES as u64) as usize;
+            let len = (self.bytes - position).min(self.piece as u64) as usize;
             self.buf.resize(len, 0);
             self.start = position;
             let read = self.file.read_at(&mut self.buf, position);
@@ -265,7 +271,7 @@ impl<'a> Window<'a> {
     }
 }
 
-const _: () = assert!(Window::BYTES <= BATCH_BYTES_MAX);
+const _: () = assert!(WALK_BYTES <= BATCH_BYTES_MAX);
 
 #[cfg(test)]
 mod tests {

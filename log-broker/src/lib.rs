@@ -11,6 +11,7 @@
 //! - `writer`: the one thread that writes: segments, then one WAL frame, then one sync.
 //! - `wal`: frames, the files they stand in, and how a torn end is told from a corrupt middle.
 //! - `tables`, `partition`, `index`: everything that is durable, in memory.
+//! - `fetch`: reads, checked; `range`: what a server may send from its file.
 //! - `keeper` and `state`: checkpoints and retention; `compact`: compaction by key and expiry.
 //! - `recovery`: what happens when a log is opened; `view`: one that somebody else has open.
 //! - [`verify`]: every byte of a log that is not open.
@@ -24,6 +25,7 @@ pub mod limits;
 
 mod append;
 mod buffers;
+mod checksum;
 mod compact;
 mod disk;
 mod error;
@@ -40,6 +42,7 @@ mod options;
 mod partition;
 mod producer;
 mod publisher;
+mod range;
 mod reader;
 mod recovery;
 mod segments;
@@ -72,6 +75,7 @@ pub use log::Log;
 pub use options::LogOptions;
 pub use producer::{Producer, ProducerDescription};
 pub use publisher::{Publication, Sequence};
+pub use range::{Batches, FileRange};
 pub use storage::{File, Mode, Storage};
 pub use topic::{Cleanup, Flush, Timestamps, TopicOptions, check_topic_name};
 pub use transaction::{TransactionDescription, TransactionState};

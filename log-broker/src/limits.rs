@@ -136,6 +136,12 @@ pub const FETCH_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of read buffers that are kept for the next reads.
 pub const FETCH_POOL_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long bytes of a segment count as checked: until then a server may send them from their file.
+pub const CHECKED_FOR: Duration = Duration::from_secs(600);
+
+/// Bytes that are read at a time when the batches that are to be sent from their file are looked for.
+pub const RANGE_WALK_BYTES: usize = 4 * 1024;
+
 /// A fetch of no more than this is copied out of its buffer, which would otherwise be held by it.
 pub const FETCH_COPY_BYTES: usize = 64 * 1024;
 

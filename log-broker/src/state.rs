@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::checksum::crc32c;
 use crate::error::{Context, DiskError, OpenError};
 use crate::groups::CommittedOffset;
 use crate::layout::Layout;
@@ -148,7 +149,7 @@ impl State {
 
     /// What frames of this log are sealed with.
     pub fn seed(&self) -> u32 {
-        crc32c::crc32c(self.log_id.as_bytes())
+        crc32c(self.log_id.as_bytes())
     }
 
     /// Reads the last checkpoint; `None` when there has never been one.
@@ -202,11 +203,7 @@ impl State {
 }
 
 fn title(json: &[u8]) -> String {
-    format!(
-        "{TITLE} crc32c={:08x} bytes={}",
-        crc32c::crc32c(json),
-        json.len()
-    )
+    format!("{TITLE} crc32c={:08x} bytes={}", crc32c(json), json.len())
 }
 
 impl PartitionRecord {

@@ -1,6 +1,7 @@
 //! The port to the disk, so that tests can cut the power, tear a write or flip a bit.
 
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -116,6 +117,11 @@ pub trait File: Send + Sync {
     /// Of the file system. Nothing is known about the contents then: neither what is on disk nor
     /// whether a second call that succeeds means anything.
     fn sync(&self) -> io::Result<()>;
+
+    /// The system's own file, if it can send parts of that to a socket by itself.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }
 
 /// Whether an error means that there is no room, and may pass.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use outbox_log_broker::{Batches, Isolation};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
-
-use outbox_log_broker::Isolation;
 
 use super::Call;
 use super::error::fetch_error;
@@ -64,9 +63,12 @@ struct Look<'a> {
     left: usize,
     /// What it has taken.
     bytes: usize,
+    /// What of that is in memory.
+    held: usize,
     /// Some partition cannot be read: the client is to know at once.
     failed: bool,
     permit: Option<OwnedSemaphorePermit>,
+    files: Vec<OwnedSemaphorePermit>,
 }
 
 impl<'a> Look<'a> {
@@ -77,8 +79,10 @@ impl<'a> Look<'a> {
             request,
             left: wanted.min(FETCH_ANSWER_BYTES_MAX),
             bytes: 0,
+            held: 0,
             failed: false,
             permit: None,
+            files: Vec::new(),
         }
     }
 
@@ -99,7 +103,7 @@ impl<'a> Look<'a> {
         let topics = topics.collect();
         FetchAnswer {
             topics,
-            permit: self.settle(),
+            permits: self.settle(),
         }
     }
 
@@ -136,18 +140,26 @@ impl<'a> Look<'a> {
             true => Isolation::Committed,
             false => Isolation::Uncommitted,
         };
-        match log.fetch_isolated(topic, index, wanted.fetch_offset, most, isolation) {
+        match log.fetch_in_file(topic, index, wanted.fetch_offset, most, isolation) {
             // A batch is whole. One that is too large for what is left waits for the next request,
             // unless it would be the only one: the reader would never get beyond it.
             Ok(fetched) if fetched.batches.len() <= self.left || self.bytes == 0 => {
-                self.bytes += fetched.batches.len();
-                self.left = self.left.saturating_sub(fetched.batches.len());
+                let bytes = fetched.batches.len();
+                let records = match self.hold(fetched.batches) {
+                    Ok(records) => records,
+                    Err(error) => {
+                        tracing::error!(topic, index, %error, "a segment could not be read");
+                        return self.failed(wanted, ErrorCode::KafkaStorageError);
+                    }
+                };
+                self.bytes += bytes;
+                self.left = self.left.saturating_sub(bytes);
                 answer.high_watermark = fetched.end_offset;
                 answer.last_stable_offset = fetched.last_stable_offset;
                 let aborted = fetched.aborted.iter();
                 let aborted = aborted.map(|a| (a.producer_id, a.first_offset)).collect();
                 answer.aborted = committed.then_some(aborted);
-                answer.records = fetched.batches;
+                answer.records = records;
                 answer
             }
             Ok(_) => answer,
@@ -167,12 +179,34 @@ impl<'a> Look<'a> {
         self.left
     }
 
-    /// Gives back the room that was not needed.
-    fn settle(&mut self) -> Option<OwnedSemaphorePermit> {
-        let mut permit = self.permit.take()?;
-        let unused = permit.num_permits().saturating_sub(self.bytes);
-        drop(permit.split(unused));
-        Some(permit)
+    /// Holds records until they are sent: in their file, if there is room for one more.
+    fn hold(&mut self, batches: Batches) -> std::io::Result<Batches> {
+        let batches = match batches {
+            Batches::InFile(range) => {
+                let files = self.call.shared.fetch_files.clone();
+                match files.try_acquire_owned() {
+                    Ok(permit) => {
+                        self.files.push(permit);
+                        return Ok(Batches::InFile(range));
+                    }
+                    Err(_) => range.read(range.len())?,
+                }
+            }
+            Batches::Read(bytes) => bytes,
+        };
+        self.held += batches.len();
+        Ok(Batches::Read(batches))
+    }
+
+    /// Gives back the room that was not needed, and answers what is.
+    fn settle(&mut self) -> Vec<OwnedSemaphorePermit> {
+        let mut permits = std::mem::take(&mut self.files);
+        if let Some(mut permit) = self.permit.take() {
+            let unused = permit.num_permits().saturating_sub(self.held);
+            drop(permit.split(unused));
+            permits.push(permit);
+        }
+        permits
     }
 
     fn failed(&mut self, wanted: &FetchPartition, error: ErrorCode) -> FetchedPartition {

@@ -1,6 +1,7 @@
 //! The answer to Fetch, versions 4 to 12: the records are pieces of the reply, not copied into it.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use outbox_log_broker::Batches;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::produce::unsigned_varint;
@@ -13,8 +14,8 @@ const FLEXIBLE: i16 = 12;
 #[derive(Debug, Default)]
 pub(crate) struct FetchAnswer {
     pub topics: Vec<FetchedTopic>,
-    /// Room for its records.
-    pub permit: Option<OwnedSemaphorePermit>,
+    /// Room for its records, and its files.
+    pub permits: Vec<OwnedSemaphorePermit>,
 }
 
 /// One topic of it.
@@ -38,7 +39,7 @@ pub(crate) struct FetchedPartition {
     /// for a reader that wants uncommitted records too.
     pub aborted: Option<Vec<(i64, i64)>>,
     /// Whole record batches.
-    pub records: Bytes,
+    pub records: Batches,
 }
 
 impl Answer for FetchAnswer {
@@ -63,7 +64,7 @@ impl Answer for FetchAnswer {
         }
         writer.tags();
         let mut reply = writer.finish();
-        reply.permit = self.permit;
+        reply.permits = self.permits;
         Ok(reply)
     }
 }
@@ -120,18 +121,18 @@ impl Writer {
         }
     }
 
-    fn records(&mut self, records: Bytes) {
+    fn records(&mut self, records: Batches) {
         self.count(records.len());
-        if !records.is_empty() {
-            self.piece(records);
+        if records.is_empty() {
+            return;
         }
-    }
-
-    fn piece(&mut self, piece: Bytes) {
         let inline = self.inline.split().freeze();
-        self.bytes += inline.len() + piece.len();
+        self.bytes += inline.len() + records.len();
         self.reply.push(inline);
-        self.reply.push(piece);
+        match records {
+            Batches::Read(bytes) => self.reply.push(bytes),
+            Batches::InFile(range) => self.reply.push_file(range),
+        }
     }
 
     /// Puts the frame's length in front of everything.

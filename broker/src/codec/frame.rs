@@ -15,7 +15,7 @@ const LENGTH_BYTES: usize = 4;
 /// A frame's length and API key: what must be there to tell how large it may be.
 const PEEK_BYTES: usize = LENGTH_BYTES + 2;
 /// API key, API version, correlation id.
-const FRAME_BYTES_MIN: usize = 8;
+pub(super) const FRAME_BYTES_MIN: usize = 8;
 /// The room for large frames is counted in units of this, for a semaphore counts to 2³².
 const ROOM_BYTES: usize = 1024;
 

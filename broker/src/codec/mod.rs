@@ -29,7 +29,7 @@ pub(crate) use publication::read_publication;
 pub(crate) use publication::{
     PUBLICATION, PUBLICATION_FROM, Published, read_published, write_publication,
 };
-pub(crate) use reply::Reply;
+pub(crate) use reply::{Front, Reply};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -44,7 +44,8 @@ pub(crate) const NO_ERROR: i16 = 0;
 pub(crate) enum CodecError {
     /// The length of a frame cannot be.
     #[error(
-        "a frame announces {length} bytes, the limit is {limit}{}",
+        "a frame announces {length} bytes, it must be {} to {limit}{}",
+        frame::FRAME_BYTES_MIN,
         frame::likely(*length)
     )]
     Length { length: i32, limit: usize },

@@ -23,6 +23,32 @@ async fn every_version_reads_what_was_produced() {
 }
 
 #[tokio::test]
+async fn answers_that_are_sent_from_their_files_come_whole_and_in_their_places() {
+    let rig = Rig::with_topic(3).await;
+    let mut client = rig.connect().await;
+    // Two partitions with so much that it is sent from their files, and one between them with little.
+    let large = |n: i32, i: usize| format!("{n}/{i}:{}", "v".repeat(9_000));
+    let of = |n: i32| -> Vec<String> { (0..30).map(|i| large(n, i)).collect() };
+    for n in [0, 2] {
+        for value in of(n) {
+            client.produce(n, batch(&[&value])).await;
+        }
+    }
+    client.produce(1, batch(&["little"])).await;
+    for version in [4, 11, 12] {
+        let request = fetch_request(&[(0, 3), (1, 0), (2, 0)]);
+        let answer = client.call(version, &request).await;
+        let partitions = &answer.responses[0].partitions;
+        let found = partitions.iter().map(|p| {
+            let values = values(p).into_iter();
+            values.map(|(_, value)| value).collect::<Vec<_>>()
+        });
+        let due = [of(0).split_off(3), vec!["little".to_owned()], of(2)];
+        assert!(found.eq(due), "version {version}");
+    }
+}
+
+#[tokio::test]
 async fn an_offset_inside_a_batch_gives_the_whole_batch() {
     let rig = Rig::with_topic(1).await;
     let mut client = rig.connect().await;

@@ -73,7 +73,7 @@ impl Source {
         let length = TAIL_BYTES.min(offset);
         let mut tail = vec![0; length as usize];
         self.file.read_exact_at(&mut tail, offset - length)?;
-        let check = u64::from(crc32c::crc32c(&tail)) & ((1 << CHECK_BITS) - 1);
+        let check = u64::from(crc_fast::crc32_iscsi(&tail)) & ((1 << CHECK_BITS) - 1);
         Ok((offset << CHECK_BITS) | check)
     }
 
@@ -114,7 +114,7 @@ fn head_checksum(file: &File) -> io::Result<u32> {
         .take(HEAD_BYTES_MAX)
         .read_until(b'\n', &mut head)?;
     let line = head.strip_suffix(b"\n").unwrap_or(&head);
-    Ok(crc32c::crc32c(line))
+    Ok(crc_fast::crc32_iscsi(line))
 }
 
 /// Reads a shared file from an offset of its own.

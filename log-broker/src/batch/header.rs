@@ -1,5 +1,6 @@
 //! The 61-byte head of a record batch, and the checks that need no decoding.
 
+use crate::checksum::crc32c;
 use crate::limits;
 use crate::producer::Producer;
 
@@ -126,7 +127,7 @@ impl BatchHeader {
                 needed: header.bytes,
             });
         };
-        let computed = crc32c::crc32c(&batch[CRC_FROM..]);
+        let computed = crc32c(&batch[CRC_FROM..]);
         if computed != header.crc {
             return Err(BatchError::Checksum {
                 stored: header.crc,
@@ -219,7 +220,7 @@ impl BatchHeader {
 
     /// Computes the checksum of a whole batch and writes it.
     pub(super) fn seal(batch: &mut [u8]) {
-        let crc = crc32c::crc32c(&batch[CRC_FROM..]);
+        let crc = crc32c(&batch[CRC_FROM..]);
         batch[17..21].copy_from_slice(&crc.to_be_bytes());
     }
 }

@@ -16,6 +16,7 @@
 //! ```
 //! All numbers are little-endian.
 
+use crate::checksum::crc32c_append;
 use crate::limits::WAL_BLOCK_BYTES;
 
 /// Bytes of the head.
@@ -53,14 +54,14 @@ impl FrameHeader {
         buf[44..48].copy_from_slice(&self.data_len.to_le_bytes());
         buf[48..52].copy_from_slice(&self.body_crc.to_le_bytes());
         buf[52..60].copy_from_slice(&self.follows.to_le_bytes());
-        let crc = crc32c::crc32c_append(seed, &buf[8..FRAME_HEADER_BYTES]);
+        let crc = crc32c_append(seed, &buf[8..FRAME_HEADER_BYTES]);
         buf[4..8].copy_from_slice(&crc.to_le_bytes());
     }
 
     /// Reads a head; `None` when the bytes are not one of this log.
     pub fn read(bytes: &[u8], seed: u32) -> Option<Self> {
         let head = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;
-        if u32_at(head, 0) != MAGIC || u32_at(head, 4) != crc32c::crc32c_append(seed, &head[8..]) {
+        if u32_at(head, 0) != MAGIC || u32_at(head, 4) != crc32c_append(seed, &head[8..]) {
             return None;
         }
         Some(Self {

@@ -13,6 +13,7 @@ pub(crate) use files::WalFiles;
 pub(crate) use frame::{FRAME_HEADER_BYTES, FrameHeader};
 pub(crate) use scan::{Frame, WalScan};
 
+use crate::checksum::{crc32c, crc32c_append};
 use crate::error::{Context, DiskError};
 use crate::limits::WAL_BLOCK_BYTES;
 use crate::storage::File;
@@ -140,10 +141,10 @@ impl Wal {
 
     /// Fills in the frame's head.
     fn seal(&self, meta: &mut [u8], data: &[&[u8]], wall_ms: i64, at: u64) -> FrameHeader {
-        let mut crc = crc32c::crc32c(&meta[FRAME_HEADER_BYTES..]);
+        let mut crc = crc32c(&meta[FRAME_HEADER_BYTES..]);
         let mut data_len = 0;
         for part in data {
-            crc = crc32c::crc32c_append(crc, part);
+            crc = crc32c_append(crc, part);
             data_len += part.len();
         }
         let header = FrameHeader {

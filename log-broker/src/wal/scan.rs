@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use crate::checksum::crc32c;
 use crate::error::{Context, Damage, DiskError};
 use crate::layout::{Layout, wal_number};
 use crate::limits::WAL_BLOCK_BYTES;
@@ -129,7 +130,7 @@ impl<'a> WalScan<'a> {
         }
         let mut body = vec![0; header.bytes() as usize - FRAME_HEADER_BYTES];
         let read = self.read(position + FRAME_HEADER_BYTES as u64, &mut body)?;
-        let whole = read == body.len() && crc32c::crc32c(&body) == header.body_crc;
+        let whole = read == body.len() && crc32c(&body) == header.body_crc;
         Ok(whole.then_some(Frame { header, body }))
     }
 

@@ -6,6 +6,7 @@ mod damage;
 mod disk;
 mod flush;
 mod full_disk;
+mod in_file;
 mod looking;
 mod power_loss;
 mod producers;

@@ -153,7 +153,7 @@ pub fn batch(producer: u64, place: Place, numbers: &[u64], stamp: Option<Stamp>)
         fields.extend(stamp.epoch.to_be_bytes());
         fields.extend(stamp.sequence.to_be_bytes());
         batch[PRODUCER_AT..PRODUCER_AT + fields.len()].copy_from_slice(&fields);
-        let crc = crc32c::crc32c(&batch[ATTRIBUTES_AT..]);
+        let crc = crc_fast::crc32_iscsi(&batch[ATTRIBUTES_AT..]);
         batch[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
     }
     batch.into()
