@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use outbox_broker::client::{ClientLogin, ClientOptions, ClientTls};
+use outbox_broker::client::{Client, ClientLogin, ClientOptions, ClientTls, PublishRefusal};
 use outbox_core::{Broker, Source};
 use outbox_log_broker::{Log, LogOptions, OpenError};
 use percent_encoding::percent_decode_str;
@@ -36,6 +37,28 @@ pub async fn connect(url: &str) -> Result<Arc<dyn Broker>, ConnectError> {
         Place::Folder(path) => LogBroker::with_options(open(&path).await?, options),
         Place::Broker(client) => LogBroker::remote(client, options),
     }))
+}
+
+/// Asks whether the bundled log broker serves the address at `url`, within `patience`; nothing is
+/// asked of a folder. Another broker of the same protocol would be found out when something is
+/// published, where it counts as an outage.
+///
+/// # Errors
+/// [`ConnectError::NotOurs`]; [`ConnectError::Unknown`] when it cannot be told now; and as
+/// [`connect`].
+pub async fn check_served(url: &str, patience: Duration) -> Result<(), ConnectError> {
+    let Place::Broker(mut client) = LogUrl::parse(url)?.place else {
+        return Ok(());
+    };
+    client.timeout = patience;
+    let refusal = match Client::new(client).check_publishes().await {
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    Err(match refusal {
+        PublishRefusal::NotOurs { .. } => ConnectError::NotOurs(refusal.to_string()),
+        refusal => ConnectError::Unknown(refusal.to_string()),
+    })
 }
 
 /// The log at `url` to consume from, as a member of `group`: the consumer must have the same name.
@@ -249,6 +272,12 @@ pub enum ConnectError {
     /// The log could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Some other broker answers there.
+    #[error("{0}")]
+    NotOurs(String),
+    /// Nobody answered, so that it is not known which broker it is.
+    #[error("{0}")]
+    Unknown(String),
     /// The runtime went down meanwhile.
     #[error("connect to the broker: {0}")]
     Interrupted(String),

@@ -8,5 +8,5 @@
 mod connect;
 mod log;
 
-pub use connect::{ConnectError, connect, open_log, served, source};
+pub use connect::{ConnectError, check_served, connect, open_log, served, source};
 pub use log::{LogBroker, LogBrokerOptions, LogSource, RemoteLogSource};

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::admin::version;
 use crate::error::OrStoreError;
+use crate::inbox::PostgresInbox;
 use crate::session::PostgresSession;
 use crate::sql::{CHECK, Statement, Statements};
 use crate::{lease, maintain};
@@ -125,6 +126,16 @@ impl PostgresStore {
     /// Name of the schema that holds the outbox, unquoted.
     pub fn schema(&self) -> &str {
         &self.inner.schema
+    }
+
+    /// The inbox in this database and schema, over this store's connections: for tools that look into
+    /// it. A consumer makes one over a pool of its own.
+    pub fn inbox(&self) -> PostgresInbox {
+        let inbox = PostgresInbox::with_schema(self.inner.pool.clone(), &self.inner.schema);
+        match self.inner.pooled {
+            true => inbox.pooled(),
+            false => inbox,
+        }
     }
 
     /// Connections for operators' calls and house-keeping.

@@ -29,7 +29,7 @@ pub struct RelayOptions {
     pub settle_interval: Duration,
     /// First wait of the poll after a message. Default 500 µs, which a timer makes about 1 ms.
     pub poll_busy: Duration,
-    /// Longest wait of the idle poll. Default 40 ms.
+    /// Longest wait of the idle poll. Default 50 ms.
     pub poll_idle: Duration,
     /// Longest publish of one batch before it counts as an outage. Default 30 s.
     pub publish_timeout: Duration,
@@ -59,7 +59,7 @@ impl Default for RelayOptions {
             page: PageLimit::default(),
             settle_interval: Duration::from_millis(50),
             poll_busy: Duration::from_micros(500),
-            poll_idle: Duration::from_millis(40),
+            poll_idle: Duration::from_millis(50),
             publish_timeout: Duration::from_secs(30),
             outage_backoff: Backoff::default(),
             shutdown_grace: Duration::from_secs(10),

@@ -98,6 +98,33 @@ fn health_and_metrics_are_served_beside_the_protocol() {
 }
 
 #[test]
+fn a_connection_that_misbehaves_is_closed_with_a_line_in_the_log() {
+    let place = Place::new();
+    let served = Served::start(&place, &[]);
+    // Longer than any frame may be; a request that ends too soon; a key that nobody knows.
+    for (frame, part) in [
+        (&b"\x7f\xff\xff\xff\0\x12"[..], "2147483647 bytes"),
+        (b"\0\0\0\x02\0\x12", "2 bytes"),
+        (b"\0\0\0\x0a\x7f\xff\0\0\0\0\0\x07\xff\xff", "32767"),
+    ] {
+        let mut stream = TcpStream::connect(&served.addr).expect("it listens");
+        let peer = stream.local_addr().expect("an address");
+        stream.write_all(frame).expect("sent");
+        let mut rest = Vec::new();
+        // Closed, or reset with bytes of ours unread.
+        let _ = stream.read_to_end(&mut rest);
+        assert_eq!(rest, b"", "no answer to {frame:?}");
+        wait_for("the line", || {
+            let log = std::fs::read_to_string(place.path().join("broker.log")).ok()?;
+            let said = |line: &&str| line.contains(&format!("peer={peer}")) && line.contains(part);
+            log.lines().any(|line| said(&line)).then_some(())
+        });
+    }
+    // The rest do not notice.
+    served.run(&["topic", "list"]).ended_with(0);
+}
+
+#[test]
 fn what_is_reachable_from_outside_is_refused_unless_it_is_safe() {
     let place = Place::new();
     place

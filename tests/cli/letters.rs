@@ -132,6 +132,16 @@ async fn a_database_without_an_inbox_is_told() {
             .run(&["dead", "letters", "--store", store])
             .ended_with(6);
     }
+    let (server, _) = database.url().rsplit_once('/').expect("a database's name");
+    place
+        .run(&[
+            "dead",
+            "letters",
+            "--store",
+            &format!("{server}/no_such_database"),
+        ])
+        .ended_with(7)
+        .complained("create the database");
     place
         .run(&["dead", "letters", "--store", "postgres://foo@"])
         .ended_with(3)

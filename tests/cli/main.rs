@@ -6,6 +6,7 @@ mod broker;
 mod broker_kills;
 mod demo;
 mod documents;
+mod foreign_broker;
 mod harness;
 mod letters;
 mod log;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use outbox_broker::client::{Client, ClientError, PublishAnswer, PublishRefusal};
 use outbox_core::{Class, Failure, PublishError};
-use outbox_log_broker::{Append, AppendError, Log, Publication, TopicError, TopicOptions, limits};
+use outbox_log_broker::{Append, AppendError, Log, TopicError, TopicOptions, limits};
 
 /// How long the number of a topic's partitions is believed. It only ever grows, and only by hand.
 const TOPICS_TTL: Duration = Duration::from_secs(60);
@@ -130,7 +130,7 @@ impl Remote {
 
     async fn append(&self, append: Append) -> Result<Stored, PublishError> {
         let publication = append.publication.unwrap_or_default();
-        self.probe(&publication).await?;
+        self.probe().await?;
         let batches = Bytes::from(append.buffer);
         let published = self
             .client
@@ -151,19 +151,13 @@ impl Remote {
         Err(refused(refusal))
     }
 
-    /// Publishes nothing, once, before anything else: some other broker would store every batch and
-    /// know nothing of duplicates.
-    async fn probe(&self, publication: &Publication) -> Result<(), PublishError> {
+    /// Asks once, before anything else: some other broker would store every batch and know nothing
+    /// of duplicates.
+    async fn probe(&self) -> Result<(), PublishError> {
         if self.probed.load(Ordering::Acquire) {
             return Ok(());
         }
-        let nothing = Publication {
-            publisher: publication.publisher.clone(),
-            epoch: publication.epoch,
-            ..Publication::default()
-        };
-        let published = self.client.publish(Bytes::new(), &[], &nothing).await;
-        published.map_err(refused)?;
+        self.client.check_publishes().await.map_err(refused)?;
         self.probed.store(true, Ordering::Release);
         Ok(())
     }

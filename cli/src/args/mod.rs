@@ -182,6 +182,17 @@ pub struct Send {
 /// `outbox dead`
 #[derive(Debug, Subcommand)]
 pub enum Dead {
+    /// What the outbox could not send.
+    #[command(flatten)]
+    Messages(DeadMessages),
+    /// What a consumer could not apply.
+    #[command(flatten)]
+    Letters(Letters),
+}
+
+/// The sub-commands about messages of the outbox.
+#[derive(Debug, Subcommand)]
+pub enum DeadMessages {
     /// List messages that did not go through
     List(DeadList),
     /// Show one message and its state at every destination
@@ -195,10 +206,17 @@ pub enum Dead {
     Discard(DeadSelection),
     /// Leave dead messages dead, but let their keys go on
     Unblock(DeadSelection),
+}
+
+/// The sub-commands about records that a consumer gave up.
+#[derive(Debug, Subcommand)]
+pub enum Letters {
     /// List the records that consumers gave up, from the inbox in the store
-    Letters(DeadLetters),
+    #[command(name = "letters")]
+    List(LettersList),
     /// Show one of them, with what it says
-    Letter {
+    #[command(name = "letter")]
+    Show {
         /// Its id, from the list
         id: i64,
     },
@@ -206,7 +224,7 @@ pub enum Dead {
 
 /// `outbox dead letters`
 #[derive(Debug, Args)]
-pub struct DeadLetters {
+pub struct LettersList {
     /// Of this consumer only
     #[arg(long)]
     pub consumer: Option<String>,

@@ -6,22 +6,18 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::args::{Dead, DeadList, DeadSelection};
+use crate::args::{DeadList, DeadMessages, DeadSelection};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, table};
 
 /// Runs one of the sub-commands.
-pub async fn run(dead: &Dead, admin: &dyn Admin, output: Output) -> Result<Exit, Problem> {
+pub async fn run(dead: &DeadMessages, admin: &dyn Admin, output: Output) -> Result<Exit, Problem> {
     let (args, action) = match dead {
-        Dead::List(args) => return list(args, admin, output).await,
-        Dead::Show { id } => return show(*id, admin, output).await,
-        Dead::Resend(args) => (args, RequestAction::Resend),
-        Dead::Discard(args) => (args, RequestAction::Discard),
-        Dead::Unblock(args) => (args, RequestAction::Unblock),
-        Dead::Letters(_) | Dead::Letter { .. } => {
-            // These are a consumer's, and have a module of their own.
-            return Err(Problem::new(Exit::Usage, "not a message of the outbox"));
-        }
+        DeadMessages::List(args) => return list(args, admin, output).await,
+        DeadMessages::Show { id } => return show(*id, admin, output).await,
+        DeadMessages::Resend(args) => (args, RequestAction::Resend),
+        DeadMessages::Discard(args) => (args, RequestAction::Discard),
+        DeadMessages::Unblock(args) => (args, RequestAction::Unblock),
     };
     super::request(admin, &args.destination, action, &selection(args), output).await
 }

@@ -3,14 +3,13 @@
 //! They are in the inbox, which is in the consumer's own database: `--store` names that.
 
 use outbox_core::{DeadLetter, DeadLetterContent, DeadLetterFilter, InboxError};
-use outbox_postgres::PostgresInbox;
+use outbox_postgres::{PostgresInbox, PostgresOptions, PostgresStore};
 use outbox_sqlite::SqliteInbox;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::postgres::PgPoolOptions;
 
 use super::dead::payload;
-use crate::args::DeadLetters;
+use crate::args::{Letters, LettersList};
 use crate::config::{Settings, StoreSettings};
 use crate::exit::{Exit, Problem};
 use crate::output::{Output, table};
@@ -41,12 +40,15 @@ struct Shown {
     payload: Value,
 }
 
-/// Lists them.
-pub async fn list(
-    args: &DeadLetters,
-    settings: &Settings,
-    output: Output,
-) -> Result<Exit, Problem> {
+/// Runs one of the sub-commands.
+pub async fn run(letters: &Letters, settings: &Settings, output: Output) -> Result<Exit, Problem> {
+    match letters {
+        Letters::List(args) => list(args, settings, output).await,
+        Letters::Show { id } => show(*id, settings, output).await,
+    }
+}
+
+async fn list(args: &LettersList, settings: &Settings, output: Output) -> Result<Exit, Problem> {
     let filter = DeadLetterFilter {
         consumer: args.consumer.clone(),
         applied_since: args.all,
@@ -64,8 +66,7 @@ pub async fn list(
     Ok(Exit::Ok)
 }
 
-/// Shows one.
-pub async fn show(id: i64, settings: &Settings, output: Output) -> Result<Exit, Problem> {
+async fn show(id: i64, settings: &Settings, output: Output) -> Result<Exit, Problem> {
     let content = match open(&settings.store).await? {
         Inbox::Postgres(inbox) => inbox.dead_letter_content(id).await,
         Inbox::Sqlite(inbox) => inbox.dead_letter_content(id).await,
@@ -83,12 +84,13 @@ async fn open(settings: &StoreSettings) -> Result<Inbox, Problem> {
     let config = |text| Problem::new(Exit::Config, text);
     match StoreUrl::parse(settings.url.expose()).map_err(config)? {
         StoreUrl::Postgres(url) => {
-            let pool = PgPoolOptions::new().max_connections(1).connect(&url).await;
-            let pool = pool.map_err(|error| {
-                let text = format!("connect to the inbox: {error}");
-                Problem::new(Exit::Unreachable, text)
-            })?;
-            let inbox = PostgresInbox::with_schema(pool, &settings.schema);
+            let (schema, pooled) = (settings.schema.clone(), settings.pooled);
+            let options = PostgresOptions {
+                url,
+                schema,
+                pooled,
+            };
+            let inbox = PostgresStore::connect(options).await?.inbox();
             Ok(Inbox::Postgres(inbox))
         }
         StoreUrl::Sqlite(path) if !path.exists() => {

@@ -41,9 +41,10 @@ pub async fn run(command: &Command, settings: &Settings, output: Output) -> Resu
             send::run(args, &*store.admin, output).await
         }
         Command::Status => status::run(&*admin(settings).await?, output).await,
-        Command::Dead(Dead::Letters(args)) => letters::list(args, settings, output).await,
-        Command::Dead(Dead::Letter { id }) => letters::show(*id, settings, output).await,
-        Command::Dead(dead) => dead::run(dead, &*admin(settings).await?, output).await,
+        Command::Dead(Dead::Messages(dead)) => {
+            dead::run(dead, &*admin(settings).await?, output).await
+        }
+        Command::Dead(Dead::Letters(letters)) => letters::run(letters, settings, output).await,
         Command::Resend(args) => resend::run(args, &*admin(settings).await?, output).await,
         Command::Adopt => adopt::run(&*admin(settings).await?, output).await,
         Command::Log(command) => log::run(command, output),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use outbox_broker_adapters::ConnectError;
 use outbox_core::{AlertSink, Broker, Capabilities, Destination};
@@ -15,6 +16,9 @@ use crate::config::{Alerts, Settings};
 use crate::exit::{Exit, Problem};
 use crate::output::Output;
 use crate::store::{IfMissing, open};
+
+/// How long each broker has to say, at the start, that it is one of ours.
+const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What was run, for `--json`: printed when it has stopped.
 #[derive(Debug, Serialize)]
@@ -64,9 +68,26 @@ async fn brokers(settings: &Settings) -> Result<BTreeMap<String, Arc<dyn Broker>
         if destination.exactly_once {
             check_exactly_once(name, broker.capabilities())?;
         }
+        check_served(name, destination.broker.expose()).await?;
         brokers.insert(name.clone(), broker);
     }
     Ok(brokers)
+}
+
+/// A broker that is away is waited for; one that is not what its address says is not.
+async fn check_served(destination: &str, url: &str) -> Result<(), Problem> {
+    match outbox_broker_adapters::check_served(url, CHECK_PATIENCE).await {
+        Ok(()) => Ok(()),
+        Err(ConnectError::Unknown(error)) => {
+            tracing::warn!(
+                destination,
+                error,
+                "its broker does not answer; starting all the same"
+            );
+            Ok(())
+        }
+        Err(error) => Err(unopened(destination, &error)),
+    }
 }
 
 /// A broker that fences and drops duplicates stores a message once, whatever becomes of the relay.
@@ -84,7 +105,7 @@ fn check_exactly_once(destination: &str, capabilities: Capabilities) -> Result<(
 
 fn unopened(destination: &str, error: &ConnectError) -> Problem {
     let exit = match error {
-        ConnectError::Url { .. } => Exit::Config,
+        ConnectError::Url { .. } | ConnectError::NotOurs(_) => Exit::Config,
         _ => Exit::Unreachable,
     };
     let text = format!("open the broker of destination {destination:?}: {error}");

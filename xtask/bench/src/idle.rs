@@ -18,7 +18,7 @@ use crate::stats::round;
 const PARTITIONS: i64 = 200;
 
 /// How often an idle relay looks for more, and so the floor does.
-const POLL: Duration = Duration::from_millis(40);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Runs the benchmark: one relay with one destination, then twenty of each. Beside them the floor: a
 /// bare loop that runs one trivial statement as often.
@@ -63,7 +63,7 @@ async fn idle(run: Run, rig: &Rig, relays: usize) -> anyhow::Result<Idle> {
     Ok(result)
 }
 
-/// `select 1` every 40 ms on one connection: what any poll costs on this machine.
+/// `select 1` every 50 ms on one connection: what any poll costs on this machine.
 async fn floor(run: Run, rig: &Rig) -> anyhow::Result<Idle> {
     let mut connection = PgConnection::connect(&rig.url).await?;
     let stop = CancellationToken::new();

@@ -14,6 +14,8 @@ use crate::codec::{self, PUBLICATION, PUBLICATION_FROM, Published};
 
 /// All replicas: with this broker, the disk.
 const ACKS_ALL: i16 = -1;
+/// The leader alone: a publication is refused with it, for it is stored durably or not at all.
+const ACKS_REFUSED: i16 = 1;
 
 /// What became of a publish that the broker took.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +68,8 @@ pub enum PublishRefusal {
     /// this way.
     #[error(
         "publish to the broker at {address}: it is not the bundled log broker (its answer does not \
-         tell what became of the publication)"
+         tell what became of the publication), and would store duplicates. Cure: name an `outbox \
+         broker` in the destination's log:// address"
     )]
     NotOurs {
         /// The broker.
@@ -75,6 +78,34 @@ pub enum PublishRefusal {
 }
 
 impl Client {
+    /// Whether the bundled log broker answers there, which drops duplicates, and not some other
+    /// broker of the same protocol. It is asked to publish in a way that it must refuse: nothing
+    /// is written, and no epoch is fenced.
+    ///
+    /// # Errors
+    /// [`PublishRefusal::NotOurs`] for another broker; [`PublishRefusal::Client`] when it cannot be
+    /// asked.
+    pub async fn check_publishes(&self) -> Result<(), PublishRefusal> {
+        let nothing = codec::write_publication(&Publication::default());
+        let request = ProduceRequest::default()
+            .with_acks(ACKS_REFUSED)
+            .with_timeout_ms(self.timeout_ms())
+            .with_unknown_tagged_fields([(PUBLICATION, nothing)].into());
+        let answer = self
+            .call(PUBLICATION_FROM, &request, Duration::ZERO)
+            .await?;
+        match answer.unknown_tagged_fields.contains_key(&PUBLICATION) {
+            true => Ok(()),
+            false => Err(self.not_ours()),
+        }
+    }
+
+    fn not_ours(&self) -> PublishRefusal {
+        PublishRefusal::NotOurs {
+            address: self.address().to_owned(),
+        }
+    }
+
     /// Appends batches with their publication, all or none, as
     /// [`Log::append`](outbox_log_broker::Log::append) does. The slices must be sorted by topic and
     /// partition. May be repeated: what was stored the first time is answered as duplicates.
@@ -99,7 +130,7 @@ impl Client {
             .await?;
         let address = || self.address().to_owned();
         let Some(outcome) = answer.unknown_tagged_fields.get(&PUBLICATION) else {
-            return Err(PublishRefusal::NotOurs { address: address() });
+            return Err(self.not_ours());
         };
         let outcome = codec::read_published(outcome.clone());
         match outcome.map_err(|e| self.confused(&e))? {
