@@ -1,7 +1,7 @@
 //! One partition: its segments, and what is visible of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::batch::BatchHeader;
 use crate::error::DiskError;
 use crate::index::{Index, IndexEntry, walk};
-use crate::limits::CHECKED_FOR;
 use crate::producer::Producers;
+use crate::range::Checked;
 use crate::storage::{File, Mode, Storage};
 
 /// One partition. Everything it names is durable.
@@ -35,53 +35,6 @@ pub(crate) struct Segment {
     /// Open while it is appended to.
     pub file: Option<Arc<dyn File>>,
     pub checked: Arc<Checked>,
-}
-
-/// The stretch of a segment whose batches this process has lately had in memory and found whole: as they
-/// were appended, or when they were read. One stretch, for appends and readers go forward.
-#[derive(Debug, Default)]
-pub(crate) struct Checked(Mutex<Option<Stretch>>);
-
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    from: u64,
-    to: u64,
-    /// When the first of it was checked.
-    since: Instant,
-}
-
-impl Stretch {
-    fn holds(&self, now: Instant) -> bool {
-        now.duration_since(self.since) < CHECKED_FOR
-    }
-}
-
-impl Checked {
-    /// From `from` up to `to`, in bytes, `now`.
-    pub fn add(&self, from: u64, to: u64, now: Instant) {
-        let mut stretch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = stretch.filter(|s| s.holds(now) && from <= s.to && s.from <= to);
-        // What is forgotten is checked again when it is read again.
-        *stretch = Some(known.map_or(
-            Stretch {
-                from,
-                to,
-                since: now,
-            },
-            |s| Stretch {
-                from: s.from.min(from),
-                to: s.to.max(to),
-                since: s.since,
-            },
-        ));
-    }
-
-    /// Where the stretch ends, if `position` is in it `now`.
-    pub fn end(&self, position: u64, now: Instant) -> Option<u64> {
-        let stretch = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = stretch.filter(|s| s.holds(now) && (s.from..s.to).contains(&position));
-        known.map(|s| s.to)
-    }
 }
 
 /// What a checkpoint knows of a segment.
@@ -490,27 +443,4 @@ pub(crate) fn segment_path(dir: &Path, base: i64) -> PathBuf {
 /// Path of its index.
 pub(crate) fn index_path(dir: &Path, base: i64) -> PathBuf {
     dir.join(format!("{base:020}.index"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_checked_grows_at_its_ends_and_is_forgotten_in_time() {
-        let (checked, start) = (Checked::default(), Instant::now());
-        assert_eq!(checked.end(0, start), None);
-        checked.add(10, 20, start);
-        checked.add(20, 30, start + CHECKED_FOR / 2);
-        checked.add(5, 10, start + CHECKED_FOR / 2);
-        let ends = |now| [4, 5, 29, 30].map(|at| checked.end(at, now));
-        assert_eq!(ends(start), [None, Some(30), Some(30), None]);
-        // The oldest part decides.
-        assert_eq!(ends(start + CHECKED_FOR), [None; 4]);
-        checked.add(30, 40, start + CHECKED_FOR);
-        assert_eq!(ends(start + CHECKED_FOR), [None, None, None, Some(40)]);
-        // Apart from it: the last one is known.
-        checked.add(4, 6, start + CHECKED_FOR);
-        assert_eq!(ends(start + CHECKED_FOR), [Some(6), Some(6), None, None]);
-    }
 }

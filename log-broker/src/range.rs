@@ -5,7 +5,7 @@
 //! left the page cache, is found by the reader, for the checksum travels with them, or by [`crate::verify`].
 
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::batch::BatchHeader;
 use crate::error::DiskError;
 use crate::index::{IndexEntry, Window, follows};
-use crate::limits::{FETCH_COPY_BYTES, RANGE_WALK_BYTES};
+use crate::limits::{CHECKED_FOR, FETCH_COPY_BYTES, RANGE_WALK_BYTES};
 use crate::partition::Place;
 use crate::storage::File;
 
@@ -33,6 +33,53 @@ pub struct FileRange {
     file: Arc<dyn File>,
     position: u64,
     bytes: usize,
+}
+
+/// The stretch of a segment whose batches this process has lately had in memory and found whole: as they
+/// were appended, or when they were read. One stretch, for appends and readers go forward.
+#[derive(Debug, Default)]
+pub(crate) struct Checked(Mutex<Option<Stretch>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    from: u64,
+    to: u64,
+    /// When the first of it was checked.
+    since: Instant,
+}
+
+impl Stretch {
+    fn holds(&self, now: Instant) -> bool {
+        now.duration_since(self.since) < CHECKED_FOR
+    }
+}
+
+impl Checked {
+    /// From `from` up to `to`, in bytes, `now`.
+    pub fn add(&self, from: u64, to: u64, now: Instant) {
+        let mut stretch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = stretch.filter(|s| s.holds(now) && from <= s.to && s.from <= to);
+        // What is forgotten is checked again when it is read again.
+        *stretch = Some(known.map_or(
+            Stretch {
+                from,
+                to,
+                since: now,
+            },
+            |s| Stretch {
+                from: s.from.min(from),
+                to: s.to.max(to),
+                since: s.since,
+            },
+        ));
+    }
+
+    /// Where the stretch ends, if `position` is in it `now`.
+    pub fn end(&self, position: u64, now: Instant) -> Option<u64> {
+        let stretch = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = stretch.filter(|s| s.holds(now) && (s.from..s.to).contains(&position));
+        known.map(|s| s.to)
+    }
 }
 
 /// A range that was found, and the offset behind it.
@@ -172,4 +219,27 @@ pub(crate) fn find(
         },
         upper: due,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_checked_grows_at_its_ends_and_is_forgotten_in_time() {
+        let (checked, start) = (Checked::default(), Instant::now());
+        assert_eq!(checked.end(0, start), None);
+        checked.add(10, 20, start);
+        checked.add(20, 30, start + CHECKED_FOR / 2);
+        checked.add(5, 10, start + CHECKED_FOR / 2);
+        let ends = |now| [4, 5, 29, 30].map(|at| checked.end(at, now));
+        assert_eq!(ends(start), [None, Some(30), Some(30), None]);
+        // The oldest part decides.
+        assert_eq!(ends(start + CHECKED_FOR), [None; 4]);
+        checked.add(30, 40, start + CHECKED_FOR);
+        assert_eq!(ends(start + CHECKED_FOR), [None, None, None, Some(40)]);
+        // Apart from it: the last one is known.
+        checked.add(4, 6, start + CHECKED_FOR);
+        assert_eq!(ends(start + CHECKED_FOR), [Some(6), Some(6), None, None]);
+    }
 }

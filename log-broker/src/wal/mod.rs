@@ -1,6 +1,7 @@
 //! The write-ahead log: one shared journal, one frame for each sync.
 
 mod entry;
+mod field;
 mod files;
 mod frame;
 mod scan;

@@ -3,125 +3,37 @@
 //! There is no timer: the next sync starts when the last one ends, so that a lone append goes at
 //! once and many at a time share a sync.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod group;
+mod request;
+
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::mpsc;
 
-use crate::batch::{BatchHeader, write_marker};
-use crate::error::{AppendError, DiskError, TopicError, TransactionError};
+use crate::error::{AppendError, DiskError, TransactionError};
 use crate::groups::check_commit;
 use crate::keeper::{Growth, Keeper};
 use crate::limits::{GROUP_BYTES_MAX, PRODUCERS_MAX};
-use crate::producer::{Follows, Pending, Producer, ProducerBatch};
-use crate::publisher::{Publication, PublisherUpdate};
+use crate::producer::Follows;
+use crate::publisher::PublisherUpdate;
 use crate::segments::SegmentWriter;
 use crate::shared::Shared;
-use crate::tables::{Aftermath, Written};
+use crate::tables::Aftermath;
 use crate::topic::{Flush, Timestamps};
 use crate::topics::{check_change, check_compacted, check_trim};
-use crate::transaction::{Decision, Limits, Step};
+use crate::transaction::{Limits, Step};
 use crate::wal::{Entry, FRAME_HEADER_BYTES, Wal, WalError};
+
+pub use request::Appended;
+pub(crate) use request::{AppendRequest, Request, Run};
+
+use group::{Answer, Group, Joined, Waiting, markers, stamp, stamp_time, write_segments};
+use request::StepReply;
 
 /// Upper bound of the bytes of an entry with two names, but for a publisher's ranges.
 const ENTRY_BYTES_MAX: usize = 1024;
 /// Bytes of a publisher's range in an entry.
 const RANGE_BYTES: usize = 20;
-
-/// One append, already checked.
-pub(crate) struct AppendRequest {
-    pub buffer: Vec<u8>,
-    /// Consecutive parts of the buffer.
-    pub runs: Vec<Run>,
-    pub publication: Option<Publication>,
-    pub reply: oneshot::Sender<Result<Appended, AppendError>>,
-    /// Room in the queue, given back when the request is answered.
-    pub permit: OwnedSemaphorePermit,
-}
-
-/// Whole batches for one partition.
-pub(crate) struct Run {
-    pub topic: Arc<str>,
-    pub partition: u32,
-    pub bytes: usize,
-    pub records: i64,
-    /// Who appends; then the run is one batch, and alone in its append.
-    pub producer: Option<ProducerBatch>,
-}
-
-/// What was stored.
-#[derive(Debug)]
-pub struct Appended {
-    /// The buffer that was handed in, to be used again. Offsets have been stamped into it.
-    pub buffer: Vec<u8>,
-    /// Offset of the first record of each slice.
-    pub first_offsets: Vec<i64>,
-    /// Whether the batch had been stored before, durably, at that offset: then nothing was stored
-    /// now. Only of one with a producer.
-    pub duplicate: bool,
-}
-
-/// What the writer is asked.
-pub(crate) enum Request {
-    Append(AppendRequest),
-    /// Entries without batches.
-    Entries {
-        entries: Vec<Entry>,
-        /// Bytes that they take in a frame.
-        bytes: usize,
-        reply: oneshot::Sender<Result<(), AppendError>>,
-    },
-    /// Makes durable what was acknowledged before.
-    Flush,
-    /// A topic is created (`new`), changed or deleted.
-    Topic {
-        entry: Entry,
-        new: bool,
-        reply: oneshot::Sender<Result<(), TopicError>>,
-    },
-    /// What a producer does next: decided here, for only here it is known what came before.
-    Step {
-        step: Step,
-        reply: StepReply,
-    },
-    /// Whoever has been idle since these times of the wall clock is forgotten. Nothing durable
-    /// comes of it: after a restart they may be known again for a while.
-    Forget {
-        producers_ms: i64,
-        transactional_ids_ms: i64,
-        reply: oneshot::Sender<()>,
-    },
-}
-
-/// Who asked for a step.
-type StepReply = oneshot::Sender<Result<Producer, TransactionError>>;
-
-impl Request {
-    /// Entries without batches.
-    pub fn entries(entries: Vec<Entry>, reply: oneshot::Sender<Result<(), AppendError>>) -> Self {
-        Self::Entries {
-            bytes: Entry::bytes(&entries),
-            entries,
-            reply,
-        }
-    }
-}
-
-/// Whoever waits for entries.
-enum Waiting {
-    Entries(oneshot::Sender<Result<(), AppendError>>),
-    Topic(oneshot::Sender<Result<(), TopicError>>),
-}
-
-impl Waiting {
-    fn answer(self, result: Result<(), AppendError>) {
-        // Whoever gave up waiting no longer cares.
-        let _ = match self {
-            Self::Entries(reply) => reply.send(result).is_ok(),
-            Self::Topic(reply) => reply.send(result.map_err(TopicError::from)).is_ok(),
-        };
-    }
-}
 
 /// The writer thread.
 pub(crate) struct Writer {
@@ -137,37 +49,6 @@ pub(crate) struct Writer {
     pub requests: mpsc::Receiver<Request>,
     /// Segments that the next checkpoint has to sync.
     pub dirty_files: usize,
-}
-
-/// What one frame will hold.
-#[derive(Default)]
-struct Group {
-    entries: Vec<Entry>,
-    appends: Vec<Joined>,
-    others: Vec<Waiting>,
-    publishers: BTreeSet<Arc<str>>,
-    producers: Pending,
-    /// Next offset of each partition that is appended to.
-    ends: BTreeMap<(Arc<str>, u32), i64>,
-    bytes: usize,
-    /// Whether anybody is promised that it is durable.
-    sync: bool,
-}
-
-/// Batches with their offsets, and whom to tell.
-struct Joined {
-    buffer: Vec<u8>,
-    runs: Vec<Run>,
-    first_offsets: Vec<i64>,
-    answer: Answer,
-}
-
-enum Answer {
-    Append(
-        oneshot::Sender<Result<Appended, AppendError>>,
-        OwnedSemaphorePermit,
-    ),
-    Step(StepReply, Producer),
 }
 
 impl Writer {
@@ -594,94 +475,4 @@ impl Writer {
             self.shared.fail(&error)
         }
     }
-}
-
-impl Group {
-    fn is_empty(&self) -> bool {
-        self.appends.is_empty() && self.others.is_empty() && !self.sync
-    }
-
-    fn answer(self) {
-        for joined in self.appends {
-            // Whoever gave up waiting no longer cares.
-            match joined.answer {
-                Answer::Append(reply, permit) => {
-                    let _ = reply.send(Ok(Appended {
-                        buffer: joined.buffer,
-                        first_offsets: joined.first_offsets,
-                        duplicate: false,
-                    }));
-                    drop(permit);
-                }
-                Answer::Step(reply, producer) => {
-                    let _ = reply.send(Ok(producer));
-                }
-            }
-        }
-        for reply in self.others {
-            reply.answer(Ok(()));
-        }
-    }
-
-    fn refuse(self, error: &AppendError) {
-        for joined in self.appends {
-            match joined.answer {
-                Answer::Append(reply, _) => drop(reply.send(Err(error.clone()))),
-                Answer::Step(reply, _) => drop(reply.send(Err(error.clone().into()))),
-            }
-        }
-        for reply in self.others {
-            reply.answer(Err(error.clone()));
-        }
-    }
-}
-
-/// Stamps the time of the append into the batches of `run`.
-fn stamp_time(run: &mut [u8], wall_ms: i64) {
-    let mut rest = run;
-    while let Ok(header) = BatchHeader::parse(rest) {
-        BatchHeader::stamp_time(rest, wall_ms);
-        rest = rest.get_mut(header.bytes..).unwrap_or_default();
-    }
-}
-
-/// The markers of a decision, one run for each.
-fn markers(decision: &Decision, wall_ms: i64) -> (Vec<u8>, Vec<Run>) {
-    let mut buffer = Vec::new();
-    let runs = decision.markers.iter().map(|marker| Run {
-        topic: marker.topic.clone(),
-        partition: marker.partition,
-        bytes: write_marker(&mut buffer, marker.producer, marker.commits, wall_ms),
-        records: 1,
-        producer: None,
-    });
-    let runs = runs.collect();
-    (buffer, runs)
-}
-
-/// Stamps consecutive offsets into the batches of `run`, which were checked before.
-fn stamp(run: &mut [u8], first: i64) {
-    let (mut rest, mut offset) = (run, first);
-    while let Ok(header) = BatchHeader::parse(rest) {
-        BatchHeader::stamp(rest, offset, 0);
-        offset += i64::from(header.records);
-        rest = rest.get_mut(header.bytes..).unwrap_or_default();
-    }
-}
-
-/// Writes every append's runs to their segments; one item for each append entry, in order.
-fn write_segments<'g>(
-    segments: &mut SegmentWriter<'_>,
-    group: &'g Group,
-) -> Result<Vec<Written<'g>>, DiskError> {
-    let mut written = Vec::new();
-    for joined in &group.appends {
-        let mut rest = joined.buffer.as_slice();
-        for (run, &first) in joined.runs.iter().zip(&joined.first_offsets) {
-            let (data, tail) = rest.split_at(run.bytes);
-            rest = tail;
-            written.push(segments.write(&run.topic, run.partition, first, data)?);
-        }
-    }
-    Ok(written)
 }
