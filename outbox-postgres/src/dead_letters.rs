@@ -20,6 +20,8 @@ const SHOW: &str = r#"select id, consumer, message_id, topic, "partition", "offs
             error, dead_at, key, content_type, headers::text, payload
        from {schema}.inbox_dead where id = $1"#;
 
+const REMOVE: &str = "delete from {schema}.inbox_dead where id = $1";
+
 impl PostgresInbox {
     /// Dead letters, oldest first. The role needs `select` on `inbox` and on the columns of
     /// `inbox_dead` that are answered.
@@ -66,6 +68,21 @@ impl PostgresInbox {
             })
         })
         .transpose()
+    }
+
+    /// Forgets a dead letter, whose record is in the log again; `false` when there is none of that
+    /// id. The role needs `delete` on `inbox_dead`.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn remove_dead_letter(&self, id: i64) -> Result<bool, InboxError> {
+        let removed = sqlx::query(AssertSqlSafe(in_schema(REMOVE, self.schema())))
+            .persistent(false)
+            .bind(id)
+            .execute(self.pool())
+            .await
+            .map_err(failed)?;
+        Ok(removed.rows_affected() > 0)
     }
 }
 

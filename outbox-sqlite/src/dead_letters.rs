@@ -20,6 +20,8 @@ const SHOW: &str = r#"select id, consumer, message_id, topic, "partition", "offs
             dead_at, key, content_type, headers, payload
        from outbox_inbox_dead where id = ?1"#;
 
+const REMOVE: &str = "delete from outbox_inbox_dead where id = ?1";
+
 impl SqliteInbox {
     /// Dead letters, oldest first.
     ///
@@ -60,6 +62,16 @@ impl SqliteInbox {
             })
         })
         .transpose()
+    }
+
+    /// Forgets a dead letter, whose record is in the log again; `false` when there is none of that
+    /// id.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn remove_dead_letter(&self, id: i64) -> Result<bool, InboxError> {
+        let removed = sqlx::query(REMOVE).bind(id).execute(self.pool()).await;
+        Ok(removed.map_err(failed)?.rows_affected() > 0)
     }
 }
 

@@ -48,6 +48,53 @@ async fn fill<I: Inbox>(inbox: &I) {
     inbox.commit(tx).await.expect("committed");
 }
 
+/// Puts one back into a log, where it stands as it came.
+fn check_redriven(place: &Place, store: &str) {
+    let redrive = |ids: &[&str]| {
+        let mut arguments = vec!["dead", "redrive", "--store", store, "--broker", "log:./log"];
+        arguments.extend(ids);
+        place.run(&[&arguments[..], &["--json"]].concat())
+    };
+    let list = || {
+        let list = ["dead", "letters", "--all", "--store", store, "--json"];
+        place.run(&list).ended_with(0).json()["letters"].clone()
+    };
+    let before = list();
+    let ids: Vec<String> = before
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|letter| letter["id"].to_string())
+        .collect();
+    // One that is not there: nothing is done.
+    redrive(&[&ids[0], "99"])
+        .ended_with(8)
+        .complained("dead letter 99");
+    assert_eq!(list(), before);
+    let put = redrive(&[&ids[0], &ids[1]]).ended_with(0).json();
+    assert_eq!(put["redriven"][0]["topic"], json!("orders.placed"));
+    assert_eq!(put["redriven"][1]["message_id"], json!(SECOND));
+    assert_eq!(list(), json!([before[2]]), "two are forgotten");
+    let found = place.run(&[
+        "log",
+        "find",
+        "--id",
+        &FIRST.to_string(),
+        "--dir",
+        "log",
+        "--json",
+    ]);
+    let found = found.ended_with(0).json();
+    let record = &found["records"][0];
+    assert_eq!(record["key"], json!("ada"), "{found}");
+    assert_eq!(record["value"], json!("{\"cents\":5}"));
+    let headers = record["headers"].to_string();
+    assert!(
+        headers.contains("t-1") && headers.contains("application/json"),
+        "{headers}"
+    );
+}
+
 /// The same of every inbox.
 fn check(place: &Place, store: &str) {
     let list = |more: &[&str]| {
@@ -103,6 +150,7 @@ fn check(place: &Place, store: &str) {
         .run(&["dead", "letter", "99", "--store", store])
         .ended_with(8)
         .complained("dead letter 99");
+    check_redriven(place, store);
 }
 
 #[tokio::test]

@@ -220,6 +220,19 @@ pub enum Letters {
         /// Its id, from the list
         id: i64,
     },
+    /// Put records back at the end of their topics, and forget their dead letters
+    Redrive(Redrive),
+}
+
+/// `outbox dead redrive`
+#[derive(Debug, Args)]
+pub struct Redrive {
+    /// The dead letters' ids, from the list
+    #[arg(required = true)]
+    pub ids: Vec<i64>,
+    /// The log that the consumer reads: log:path or log://host:port
+    #[arg(long, value_name = "URL")]
+    pub broker: String,
 }
 
 /// `outbox dead letters`

@@ -2,6 +2,8 @@
 //!
 //! They are in the inbox, which is in the consumer's own database: `--store` names that.
 
+mod redrive;
+
 use outbox_core::{DeadLetter, DeadLetterContent, DeadLetterFilter, InboxError};
 use outbox_postgres::{PostgresInbox, PostgresOptions, PostgresStore};
 use outbox_sqlite::SqliteInbox;
@@ -45,6 +47,7 @@ pub async fn run(letters: &Letters, settings: &Settings, output: Output) -> Resu
     match letters {
         Letters::List(args) => list(args, settings, output).await,
         Letters::Show { id } => show(*id, settings, output).await,
+        Letters::Redrive(args) => redrive::run(args, settings, output).await,
     }
 }
 
@@ -67,17 +70,32 @@ async fn list(args: &LettersList, settings: &Settings, output: Output) -> Result
 }
 
 async fn show(id: i64, settings: &Settings, output: Output) -> Result<Exit, Problem> {
-    let content = match open(&settings.store).await? {
-        Inbox::Postgres(inbox) => inbox.dead_letter_content(id).await,
-        Inbox::Sqlite(inbox) => inbox.dead_letter_content(id).await,
-    };
-    let content = content.map_err(problem)?.ok_or_else(|| {
-        let text =
-            format!("find dead letter {id}: `outbox dead letters --all` shows what there is");
-        Problem::new(Exit::NotFound, text)
-    })?;
+    let content = open(&settings.store).await?.content(id).await?;
     output.emit(&Shown::from(content), human_letter)?;
     Ok(Exit::Ok)
+}
+
+impl Inbox {
+    /// One letter with what it says.
+    async fn content(&self, id: i64) -> Result<DeadLetterContent, Problem> {
+        let content = match self {
+            Self::Postgres(inbox) => inbox.dead_letter_content(id).await,
+            Self::Sqlite(inbox) => inbox.dead_letter_content(id).await,
+        };
+        content.map_err(problem)?.ok_or_else(|| {
+            let text =
+                format!("find dead letter {id}: `outbox dead letters --all` shows what there is");
+            Problem::new(Exit::NotFound, text)
+        })
+    }
+
+    async fn remove(&self, id: i64) -> Result<bool, Problem> {
+        let removed = match self {
+            Self::Postgres(inbox) => inbox.remove_dead_letter(id).await,
+            Self::Sqlite(inbox) => inbox.remove_dead_letter(id).await,
+        };
+        removed.map_err(problem)
+    }
 }
 
 async fn open(settings: &StoreSettings) -> Result<Inbox, Problem> {
