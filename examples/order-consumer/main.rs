@@ -24,8 +24,11 @@ use serde::Deserialize;
 use sqlx::postgres::PgPool;
 
 /// Adding to a total is the kind of effect that must not happen twice.
-const TABLES: &str = "create table if not exists account (
-    customer text primary key, orders bigint not null, total_cents bigint not null)";
+///
+/// The lock: two that start at the same time would both create the table, and one of them fail.
+const TABLES: &str = "select pg_advisory_xact_lock(hashtext('tables of order-consumer'));
+    create table if not exists account (
+        customer text primary key, orders bigint not null, total_cents bigint not null)";
 
 const BOOK: &str = "insert into account (customer, orders, total_cents) values ($1, 1, $2)
     on conflict (customer) do update

@@ -27,7 +27,8 @@ use sqlx::postgres::PgPool;
 /// Every customer may owe this much.
 const CREDIT_CENTS: i64 = 100_000;
 
-const TABLES: &str = "
+/// The lock: two that start at the same time would both create the tables, and one of them fail.
+const TABLES: &str = "select pg_advisory_xact_lock(hashtext('tables of order-service'));
     create table if not exists orders (
         id bigint generated always as identity primary key,
         customer text not null,

@@ -133,7 +133,11 @@ fn pending(seq: Seq, content: DeadLetterContent) -> Result<Pending, Problem> {
         topic: letter.topic.as_str().into(),
         key: key.map(Arc::from),
         payload: content.payload.into(),
-        content_type: content.content_type.as_deref().unwrap_or(UNKNOWN_TYPE).into(),
+        content_type: content
+            .content_type
+            .as_deref()
+            .unwrap_or(UNKNOWN_TYPE)
+            .into(),
         headers: (!headers.is_empty()).then(|| Arc::new(headers)),
         created_at: enqueued_at(id).unwrap_or(letter.dead_at),
         deliver_after: None,
