@@ -38,7 +38,7 @@ pub const PIPELINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// not take its answer holds so much memory.
 pub const FETCH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Bytes of records in all answers to Fetch that are not yet written to their sockets. Beyond it
+/// Bytes of records in memory, of all answers to Fetch that are not yet written to their sockets. Beyond it
 /// an answer has at most [`FETCH_LEAN_BYTES`], so that readers who do not read slow nobody down.
 pub const FETCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -2,15 +2,21 @@
 
 use std::io;
 
-use bytes::{Buf, Bytes};
+#[cfg(target_os = "linux")]
+use bytes::Buf;
+use bytes::Bytes;
 use outbox_log_broker::FileRange;
 #[cfg(target_os = "linux")]
 use rustix::fs::sendfile;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, Interest};
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::limits::{SEND_FILE_BYTES, SEND_READ_BYTES};
+#[cfg(target_os = "linux")]
+use crate::limits::SEND_FILE_BYTES;
+use crate::limits::SEND_READ_BYTES;
 
 /// A stream that can be waited for without a buffer, so that an idle connection needs none.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + Sized {

@@ -1,5 +1,6 @@
 //! How the process ends: one enum, one mapping from every error, one table in `docs/cli.md`.
 
+use outbox_broker_adapters::ConnectError;
 use outbox_core::StoreError;
 use serde::Serialize;
 
@@ -106,6 +107,15 @@ impl From<StoreError> for Problem {
             _ => Exit::Failed,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<&ConnectError> for Exit {
+    fn from(error: &ConnectError) -> Self {
+        match error {
+            ConnectError::Url { .. } | ConnectError::NotOurs(_) => Self::Config,
+            _ => Self::Unreachable,
+        }
     }
 }
 

@@ -54,10 +54,10 @@ pub struct AbortedTransaction {
 
 /// What is asked for.
 pub(crate) struct Wish<'a> {
-    pub topic: &'a str,
-    pub partition: u32,
-    pub offset: i64,
-    pub isolation: Isolation,
+    topic: &'a str,
+    partition: u32,
+    offset: i64,
+    isolation: Isolation,
 }
 
 /// What the tables know of it.
@@ -98,7 +98,17 @@ pub struct OffsetAtTime {
     pub timestamp: i64,
 }
 
-impl Wish<'_> {
+impl<'a> Wish<'a> {
+    /// Records of one partition from `offset` on.
+    pub fn new(topic: &'a str, partition: u32, offset: i64, isolation: Isolation) -> Self {
+        Self {
+            topic,
+            partition,
+            offset,
+            isolation,
+        }
+    }
+
     /// Batches from the one that holds the offset on, at most `max_bytes` but at least one batch.
     /// With `in_file` they may stay in their file.
     pub fn fetch<B: From<Bytes>>(
@@ -361,12 +371,7 @@ pub(crate) fn offset_at_time(
     let file = place.open(&*shared.storage).during("open", &path)?;
     let mut offset = place.entry(&*shared.storage, &*file)?.offset.max(first);
     while offset < place.state.end {
-        let wish = Wish {
-            topic,
-            partition,
-            offset,
-            isolation: Isolation::Uncommitted,
-        };
+        let wish = Wish::new(topic, partition, offset, Isolation::Uncommitted);
         let fetched: Fetched = wish.fetch(shared, INDEX_INTERVAL_BYTES as usize, None)?;
         if fetched.batches.is_empty() {
             break;

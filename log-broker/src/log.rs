@@ -342,12 +342,7 @@ impl Log {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched, FetchError> {
-        let wish = Wish {
-            topic,
-            partition,
-            offset,
-            isolation,
-        };
+        let wish = Wish::new(topic, partition, offset, isolation);
         wish.fetch(&self.shared, max_bytes, None)
     }
 
@@ -366,12 +361,7 @@ impl Log {
         max_bytes: usize,
         isolation: Isolation,
     ) -> Result<Fetched<Batches>, FetchError> {
-        let wish = Wish {
-            topic,
-            partition,
-            offset,
-            isolation,
-        };
+        let wish = Wish::new(topic, partition, offset, isolation);
         wish.fetch(&self.shared, max_bytes, Some(Batches::InFile))
     }
 

@@ -104,12 +104,8 @@ fn check_exactly_once(destination: &str, capabilities: Capabilities) -> Result<(
 }
 
 fn unopened(destination: &str, error: &ConnectError) -> Problem {
-    let exit = match error {
-        ConnectError::Url { .. } | ConnectError::NotOurs(_) => Exit::Config,
-        _ => Exit::Unreachable,
-    };
     let text = format!("open the broker of destination {destination:?}: {error}");
-    Problem::new(exit, text)
+    Problem::new(error.into(), text)
 }
 
 fn options(settings: &Settings) -> Result<RelayOptions, Problem> {

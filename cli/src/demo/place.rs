@@ -10,7 +10,7 @@ use outbox_log_broker::Log;
 
 use super::shop::Names;
 use crate::config::Secret;
-use crate::exit::{Exit, Problem};
+use crate::exit::Problem;
 
 /// The log, by its URL: the same one that a destination has in `outbox.toml`.
 #[derive(Debug)]
@@ -94,9 +94,5 @@ impl LogPlace {
 }
 
 fn problem(error: ConnectError) -> Problem {
-    let exit = match error {
-        ConnectError::Url { .. } => Exit::Config,
-        _ => Exit::Unreachable,
-    };
-    Problem::new(exit, format!("open the demo's log: {error}"))
+    Problem::new((&error).into(), format!("open the demo's log: {error}"))
 }

@@ -155,11 +155,7 @@ fn enqueued_at(id: Uuid) -> Option<DateTime<Utc>> {
 }
 
 fn unopened(error: &ConnectError) -> Problem {
-    let exit = match error {
-        ConnectError::Url { .. } => Exit::Config,
-        _ => Exit::Unreachable,
-    };
-    Problem::new(exit, format!("open the log of --broker: {error}"))
+    Problem::new(error.into(), format!("open the log of --broker: {error}"))
 }
 
 fn human(redriven: &Redriven) -> String {
